@@ -1,0 +1,62 @@
+"""What a flow may ask for, and what it gets back.
+
+A flow is a generator that holds policy and touches nothing: it yields an :class:`Effect`, and a
+driver sends back the :data:`Outcome` of performing it. Outcomes are values, never thrown into the
+flow: by PEP 479 a body's ``StopIteration`` would come out of a generator as ``RuntimeError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """The effect succeeded and gave ``value``."""
+
+    value: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The effect raised ``error``."""
+
+    error: BaseException
+
+
+Outcome: TypeAlias = Ok | Failed
+
+DONE: Final = Ok()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Effect:
+    """A request to the port: call the method named ``verb``."""
+
+    verb: str
+
+
+BEGIN: Final = Effect("begin")
+"""Take over the session. Sends nothing: SQLAlchemy begins at the first statement."""
+CALL: Final = Effect("call")
+"""Run the user's code. The only effect that the driver performs without the port."""
+FLUSH: Final = Effect("flush")
+COMMIT: Final = Effect("commit")
+ROLLBACK: Final = Effect("rollback")
+SAVEPOINT: Final = Effect("savepoint")
+RELEASE: Final = Effect("release_savepoint")
+ROLLBACK_TO: Final = Effect("rollback_to_savepoint")
+CLOSE: Final = Effect("close")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sleep:
+    """A request to wait ``seconds`` before the next attempt, with no connection held."""
+
+    seconds: float
+
+
+Request: TypeAlias = Effect | Sleep
+Flow: TypeAlias = Generator[Request, Outcome, Outcome]

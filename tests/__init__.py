@@ -1,0 +1,1 @@
+"""The claims that the package makes, and the proof of each."""

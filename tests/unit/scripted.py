@@ -1,0 +1,72 @@
+"""A performer that follows a script: which effects fail, and with what."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from flask_reqsession.drivers import aadvance, aattempt, advance, attempt
+from flask_reqsession.effects import DONE, Failed, Outcome, Request, Sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from flask_reqsession.effects import Flow
+
+
+class EffectError(Exception):
+    """The failure of one effect, named after it."""
+
+
+class Script:
+    """Performs effects without a database, in either colour, and remembers the conversation."""
+
+    def __init__(self, failing: Collection[str] = (), value: object = "value") -> None:
+        self.failing = failing
+        self.value = value
+        self.conversation: list[str] = []
+        self.slept: list[float] = []
+
+    def perform(self, request: Request) -> Outcome:
+        """Perform ``request`` as the script says."""
+        if isinstance(request, Sleep):
+            self.slept.append(request.seconds)
+            return DONE
+        self.conversation.append(request.verb)
+        if request.verb in self.failing:
+            return Failed(EffectError(request.verb))
+        return DONE
+
+    async def aperform(self, request: Request) -> Outcome:
+        """Perform ``request`` after giving way once."""
+        await asyncio.sleep(0)
+        return self.perform(request)
+
+    def body(self) -> object:
+        """Be the user's code."""
+        self.conversation.append("body")
+        if "body" in self.failing:
+            raise EffectError("body")
+        return self.value
+
+    async def abody(self) -> object:
+        """Be the user's code, awaited."""
+        return self.body()
+
+    def run(self, flow: Flow) -> Outcome:
+        """Drive ``flow`` to its end."""
+        ended = advance(flow, self)
+        while ended is None:
+            ended = advance(flow, self, attempt(self.body))
+        return ended
+
+    def arun(self, flow: Flow) -> Outcome:
+        """Drive ``flow`` to its end in an event loop."""
+
+        async def drive() -> Outcome:
+            ended = await aadvance(flow, self)
+            while ended is None:
+                ended = await aadvance(flow, self, await aattempt(self.abody))
+            return ended
+
+        return asyncio.run(drive())

@@ -1,0 +1,302 @@
+"""Every flow, against every way in which its effects can fail, in both colours, no database."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flask_reqsession import UnexpectedRollbackError
+from flask_reqsession.effects import Failed, Ok, Outcome
+from flask_reqsession.flows import (
+    bare_flow,
+    closing_flow,
+    discarded_flow,
+    join_flow,
+    retried_flow,
+    savepoint_flow,
+    transaction_flow,
+)
+from flask_reqsession.options import TransactionOptions
+from flask_reqsession.outcome_rules import Rules
+from flask_reqsession.scope import Scope
+from flask_reqsession.states import ScopeState
+from tests.unit.scripted import EffectError, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask_reqsession.effects import Flow
+
+RULES = Rules(TransactionOptions(), None)
+TRANSACTION = ("begin", "body", "flush", "commit", "rollback", "close")
+SAVEPOINT = ("savepoint", "body", "release_savepoint", "rollback_to_savepoint")
+
+both_colours = pytest.mark.parametrize("drive", [Script.run, Script.arun], ids=["sync", "async"])
+Drive = "Callable[[Script, Flow], Outcome]"
+
+
+def subsets(effects: Iterable[str]) -> list[frozenset[str]]:
+    """Return every set of effects that can fail together."""
+    effects = tuple(effects)
+    return [
+        frozenset(chosen)
+        for size in range(len(effects) + 1)
+        for chosen in itertools.combinations(effects, size)
+    ]
+
+
+def expected_transaction(failing: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Say from the contract what is sent, and which failures the caller learns of, in order."""
+    if "begin" in failing:
+        sent = ["begin"]
+    elif "body" in failing:
+        sent = ["begin", "body", "rollback"]
+    elif "flush" in failing:
+        sent = ["begin", "body", "flush", "rollback"]
+    elif "commit" in failing:
+        sent = ["begin", "body", "flush", "commit", "rollback"]
+    else:
+        sent = ["begin", "body", "flush", "commit"]
+    sent.append("close")
+    return sent, [effect for effect in sent if effect in failing]
+
+
+@pytest.mark.rule("T1", "M19")
+@both_colours
+@pytest.mark.parametrize("failing", subsets(TRANSACTION), ids=lambda each: "+".join(sorted(each)))
+def test_whatever_fails_the_session_is_closed_once_and_last_and_the_first_cause_wins(
+    failing: frozenset[str], drive: Callable[[Script, Flow], Outcome]
+) -> None:
+    """Each subset of failing effects: CLOSE once and last, first cause raised, others as notes."""
+    script = Script(failing)
+    scope = Scope("pay()", RULES)
+    outcome = drive(script, closing_flow(transaction_flow(scope)))
+    sent, failures = expected_transaction(failing)
+
+    assert script.conversation == sent
+    committed = "commit" in sent and "commit" not in failing
+    if committed:  # a CLOSE that fails must not tell the caller that nothing was kept
+        assert outcome == Ok("value")
+        return
+    assert isinstance(outcome, Failed)
+    assert [str(outcome.error), *notes(outcome.error)] == failures
+
+
+def notes(error: BaseException) -> list[str]:
+    """Return the effects that the notes of ``error`` speak of."""
+    return [note.rpartition(": ")[2] for note in getattr(error, "__notes__", ())]
+
+
+@pytest.mark.rule("T1")
+@both_colours
+@pytest.mark.parametrize("failing", subsets(TRANSACTION), ids=lambda each: "+".join(sorted(each)))
+def test_a_scope_is_committed_only_after_its_commit_succeeded(
+    failing: frozenset[str], drive: Callable[[Script, Flow], Outcome]
+) -> None:
+    """The state follows the effect, never the intention."""
+    scope = Scope("pay()", RULES)
+    script = Script(failing)
+    drive(script, closing_flow(transaction_flow(scope)))
+    committed = "commit" in script.conversation and "commit" not in failing
+    begun = "begin" not in failing
+    expected = ScopeState.COMMITTED if committed else ScopeState.ROLLED_BACK
+    assert scope.state is (expected if begun else ScopeState.NEW)
+
+
+@both_colours
+@pytest.mark.parametrize("failing", subsets(SAVEPOINT), ids=lambda each: "+".join(sorted(each)))
+def test_a_savepoint_is_released_or_rolled_back_to(
+    failing: frozenset[str], drive: Callable[[Script, Flow], Outcome]
+) -> None:
+    """Each subset of failing effects: the savepoint ends one way or the other."""
+    script = Script(failing)
+    scope = Scope("note()", RULES, Scope("pay()", RULES))
+    outcome = drive(script, savepoint_flow(scope))
+    if "savepoint" in failing:
+        sent = ["savepoint"]
+    elif "body" in failing:
+        sent = ["savepoint", "body", "rollback_to_savepoint"]
+    elif "release_savepoint" in failing:
+        sent = ["savepoint", "body", "release_savepoint", "rollback_to_savepoint"]
+    else:
+        sent = ["savepoint", "body", "release_savepoint"]
+    assert script.conversation == sent
+    failures = [effect for effect in sent if effect in failing]
+    if failures:
+        assert isinstance(outcome, Failed)
+        assert [str(outcome.error), *notes(outcome.error)] == failures
+    else:
+        assert outcome == Ok("value")
+
+
+@pytest.mark.rule("T3")
+@both_colours
+def test_a_swallowed_failure_of_a_joined_call_is_an_unexpected_rollback(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """The caller gets an error whose cause is the swallowed one, and which names the culprit."""
+    scope = Scope("pay()", RULES)
+    swallowed = ValueError("no money")
+    scope.doom(swallowed, "withdraw()")
+    scope.doom(KeyError("later"), "note()")
+    script = Script()
+    outcome = drive(script, transaction_flow(scope))
+
+    assert script.conversation == ["begin", "body", "rollback"]
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, UnexpectedRollbackError)
+    assert outcome.error.__cause__ is swallowed
+    assert "withdraw()" in str(outcome.error)
+
+
+@pytest.mark.rule("T6")
+@both_colours
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_rollback_only_is_quiet_even_if_a_failure_was_swallowed_before(
+    drive: Callable[[Script, Flow], Outcome],
+    swallowed: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """set_rollback_only() is a decision, not an accident: nothing is raised."""
+    scope = Scope("pay()", RULES)
+    if swallowed:
+        scope.doom(ValueError("no money"), "withdraw()")
+    scope.rollback_only = True
+    script = Script()
+    assert drive(script, transaction_flow(scope)) == Ok("value")
+    assert script.conversation == ["begin", "body", "rollback"]
+
+
+@pytest.mark.rule("T6")
+def test_a_rollback_that_was_asked_for_and_fails_is_raised() -> None:
+    """With no exception of the user's, the failed ROLLBACK is the first cause."""
+    scope = Scope("pay()", RULES)
+    scope.rollback_only = True
+    outcome = Script({"rollback"}).run(transaction_flow(scope))
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "rollback"
+
+
+@pytest.mark.rule("T16")
+def test_an_exception_that_commits_is_the_context_of_a_failed_commit() -> None:
+    """A redirect that was to be committed does not hide that its COMMIT failed."""
+    rules = Rules(TransactionOptions(no_rollback_for=(EffectError,)), None)
+    script = Script({"body", "commit"})
+    outcome = script.run(transaction_flow(Scope("pay()", rules)))
+    assert script.conversation == ["begin", "body", "flush", "commit", "rollback"]
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "commit"
+    assert str(outcome.error.__context__) == "body"
+
+
+@pytest.mark.rule("T3")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_joined_call_sends_nothing_and_dooms_only_by_failing(
+    fails: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Joining costs no effect; the failure is remembered with the name of the call."""
+    scope = Scope("pay()", RULES)
+    script = Script({"body"} if fails else ())
+    outcome = script.run(join_flow(scope, "withdraw()", RULES))
+    assert script.conversation == ["body"]
+    assert isinstance(outcome, Failed) is fails
+    assert scope.is_doomed is fails
+    assert scope.culprit == ("withdraw()" if fails else "")
+
+
+@both_colours
+def test_a_bare_call_sends_nothing(drive: Callable[[Script, Flow], Outcome]) -> None:
+    """Injection without a scope commits nothing and rolls nothing back."""
+    script = Script()
+    assert drive(script, bare_flow()) == Ok("value")
+    assert script.conversation == ["body"]
+
+
+@pytest.mark.parametrize("failing", subsets(["body", "rollback"]))
+def test_what_runs_outside_a_scope_is_rolled_back(failing: frozenset[str]) -> None:
+    """Work outside a scope is discarded, and the first cause wins there as well."""
+    script = Script(failing)
+    outcome = script.run(discarded_flow())
+    assert script.conversation == ["body", "rollback"]
+    failures = [effect for effect in ("body", "rollback") if effect in failing]
+    if failures:
+        assert isinstance(outcome, Failed)
+        assert [str(outcome.error), *notes(outcome.error)] == failures
+    else:
+        assert outcome == Ok("value")
+
+
+class Policy:
+    """Retries everything, with delays that can be told apart."""
+
+    def __init__(self, attempts: int, announced: BaseException | None = None) -> None:
+        self.attempts = attempts
+        self.announcements: list[int] = []
+        self.announced = announced
+        self.given_up: list[str] = []
+
+    def allows(self, error: BaseException) -> bool:
+        """Allow what the scripts fail with."""
+        return isinstance(error, EffectError)
+
+    def delay(self, attempt: int) -> float:
+        """Wait longer after each attempt."""
+        return attempt / 10
+
+    def announce(self, attempt: int, _error: BaseException) -> None:
+        """Remember the attempt."""
+        self.announcements.append(attempt)
+        if self.announced is not None:
+            raise self.announced
+
+    def exhausted(self, error: BaseException) -> None:
+        """Remember the last error."""
+        self.given_up.append(str(error))
+
+
+@both_colours
+def test_a_retried_call_runs_anew_each_time_until_the_attempts_run_out(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """Each attempt has a fresh scope, is rolled back before the wait, and the last error is told."""
+    scopes: list[Scope] = []
+
+    def attempt_flow() -> Flow:
+        scopes.append(Scope("pay()", RULES))
+        return transaction_flow(scopes[-1])
+
+    script, policy = Script({"commit"}), Policy(3)
+    outcome = drive(script, retried_flow(attempt_flow, policy))
+    assert script.conversation == ["begin", "body", "flush", "commit", "rollback"] * 3
+    assert script.slept == [0.1, 0.2]
+    assert policy.announcements == [1, 2]
+    assert policy.given_up == ["commit"]
+    assert isinstance(outcome, Failed)
+    assert len({id(scope) for scope in scopes}) == 3
+
+
+@pytest.mark.parametrize("failing", [set[str](), {"body"}])
+def test_a_call_that_succeeds_or_fails_otherwise_is_not_run_again(failing: set[str]) -> None:
+    """Only what the policy allows is retried."""
+    script, policy = Script(failing), Policy(3)
+    policy.allows = lambda _error: False  # type: ignore[method-assign]  # the policy of this test
+    script.run(retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy))
+    assert script.conversation.count("body") == 1
+    assert script.slept == []
+
+
+def test_a_callback_that_raises_ends_the_attempts() -> None:
+    """before_retry may veto: its exception is what the caller gets."""
+    veto = RuntimeError("enough")
+    script, policy = Script({"body"}), Policy(3, veto)
+    outcome = script.run(retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy))
+    assert outcome == Failed(veto)
+    assert script.slept == []
+
+
+def test_a_scope_refuses_an_illegal_move() -> None:
+    """A committed scope cannot be rolled back afterwards."""
+    scope = Scope("pay()", RULES)
+    with pytest.raises(RuntimeError, match="has not begun"):
+        scope.advance(ScopeState.COMMITTED)
