@@ -1,0 +1,1 @@
+"""What the package costs beside code written by hand."""

@@ -1,0 +1,1 @@
+"""Rules on real requests and real databases."""
