@@ -1,0 +1,176 @@
+"""Which arguments of a decorated function are reattached, and where a call has them."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy.orm.attributes import instance_state
+from werkzeug.local import LocalProxy
+
+from flask_reqsession.reattachment.graph import unwrapped
+from flask_reqsession.reattachment.memory import Memory
+from flask_reqsession.reattachment.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from sqlalchemy.orm import Session
+
+Slot: TypeAlias = tuple[int, str, object]
+"""Where a call may have an argument: index, keyword, and the value if it has neither.
+
+The index of what is passed by keyword only is one that no call reaches; the "keyword" of what is
+passed by position only ends in a slash or starts with a star, which no keyword does.
+"""
+
+_NO_INDEX = sys.maxsize
+
+
+class ArgumentPlan:
+    """The arguments of one function that are reattached, found out once, at its decoration.
+
+    ``function`` is what messages call it. ``names`` are the parameters to look at, every one if
+    there is none; ``*args`` and ``**kwargs`` are named without the stars, and everything in them
+    counts. An unknown name raises ``TypeError``. Any number of threads may use one plan.
+
+    >>> from inspect import signature
+    >>> def pay(user, amount): ...
+    >>> ArgumentPlan("pay", signature(pay), ["usr"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: pay() has no parameter 'usr' to reattach. Its parameters are: user, amount. ...
+    """
+
+    __slots__ = ("_defaults", "_extra", "_function", "_keywords", "_rest", "_rest_name", "_slots")
+
+    def __init__(
+        self, function: str, signature: inspect.Signature, names: Collection[str] = ()
+    ) -> None:
+        """Work out the slots of the watched parameters."""
+        parameters = signature.parameters
+        for name in names:
+            if name not in parameters:
+                raise TypeError(_unknown(function, name, list(parameters)))
+        self._function = function
+        self._slots: tuple[Slot, ...] = ()
+        self._rest = _NO_INDEX
+        self._rest_name = ""
+        self._extra = False
+        self._keywords = {p.name for p in parameters.values() if p.kind in _BY_KEYWORD}
+        self._defaults = tuple(p.default for p in parameters.values())
+        for index, parameter in enumerate(parameters.values()):
+            if not names or parameter.name in names:
+                self._watch(index, parameter)
+
+    def apply(
+        self,
+        session: Session,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        *,
+        memory: Memory | None = None,
+        reattached: Callable[[object], None] | None = None,
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Reattach the arguments of one call, and return what to call the function with.
+
+        ``args`` and ``kwargs`` are what the undecorated function would get, ``self`` included. They
+        are never changed, and are returned themselves if no argument is replaced. ``memory``,
+        ``reattached`` and what is raised are as in :func:`attach`; a refused call has touched
+        nothing, whichever argument it was.
+        """
+        # The hot path, written out: the usual call has everything in its session already.
+        key = session.hash_key
+        doubtful = memory is None or key in memory.deleted.sessions
+        count = len(args)
+        slots: Sequence[Slot] = self._slots
+        if count > self._rest or (self._extra and kwargs):
+            slots = self._all_slots(count, kwargs)
+        try:
+            for index, keyword, default in slots:
+                value = args[index] if index < count else kwargs.get(keyword, default)
+                kind = type(value)
+                if hasattr(kind, "__mapper__"):
+                    state = instance_state(value)
+                    if state.session_id != key or (doubtful and state.was_deleted):
+                        break
+                elif issubclass(kind, LocalProxy):
+                    break
+            else:
+                return args, kwargs
+        except AttributeError:
+            # An instance that __init__ has not reached. The long way round knows it.
+            pass
+        plan = Plan(session, memory or Memory())
+        replaced = self._decide(plan, slots, args, kwargs)
+        plan.carry_out(reattached)
+        return self._rebuilt(args, kwargs, replaced) if replaced else (args, kwargs)
+
+    def _decide(
+        self, plan: Plan, slots: Sequence[Slot], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> list[tuple[Slot, object]]:
+        """Return the slots whose arguments are replaced, with what replaces them."""
+        count = len(args)
+        replaced: list[tuple[Slot, object]] = []
+        for slot in slots:
+            index, keyword, default = slot
+            value = args[index] if index < count else kwargs.get(keyword, default)
+            model = value if hasattr(type(value), "__mapper__") else unwrapped(value)
+            passed = plan.take(model, (self._function, keyword))
+            if passed is not value:
+                replaced.append((slot, passed))
+        plan.settle()
+        return replaced
+
+    def _rebuilt(
+        self,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        replaced: list[tuple[Slot, object]],
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        positional, named = list(args), dict(kwargs)
+        for (index, keyword, _), value in replaced:
+            if index < len(positional):
+                positional[index] = value
+            elif not keyword.endswith("/"):
+                named[keyword] = value
+            else:
+                # A default can only be replaced by passing those before it, too. If one of these
+                # is missing the call is wrong, and the function says so.
+                before = self._defaults[len(positional) : index]
+                if not any(default is inspect.Parameter.empty for default in before):
+                    positional += [*before, value]
+        return tuple(positional), named
+
+    def _watch(self, index: int, parameter: inspect.Parameter) -> None:
+        name, default = parameter.name, parameter.default
+        match parameter.kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                self._rest, self._rest_name = index, f"*{name}"
+            case inspect.Parameter.VAR_KEYWORD:
+                self._extra = True
+            case inspect.Parameter.KEYWORD_ONLY:
+                self._slots += ((_NO_INDEX, name, default),)
+            case inspect.Parameter.POSITIONAL_ONLY:
+                self._slots += ((index, f"{name}/", default),)
+            case _:
+                self._slots += ((index, name, default),)
+
+    def _all_slots(self, count: int, kwargs: dict[str, object]) -> list[Slot]:
+        """Return the slots of this call, those of ``*args`` and ``**kwargs`` included."""
+        slots = list(self._slots)
+        slots += [(index, self._rest_name, None) for index in range(self._rest, count)]
+        if self._extra:
+            slots += [(_NO_INDEX, name, None) for name in kwargs if name not in self._keywords]
+        return slots
+
+
+_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _unknown(function: str, name: str, parameters: list[str]) -> str:
+    known = ", ".join(parameters) or "none"
+    return (
+        f"{function}() has no parameter {name!r} to reattach. Its parameters are: {known}. "
+        "Name some of these in reattach_args(), or none to have every argument reattached."
+    )
