@@ -30,7 +30,7 @@ class _Source(Generic[S, E]):
         self.open: Callable[[], S] = door.open
         """Returns a new session, or the one that the user's object gives."""
         if door.needs_guard:
-            self.open = self._open_watched
+            self._watch()
 
     @property
     def event_target(self) -> sessionmaker[Session] | None:
@@ -52,6 +52,15 @@ class _Source(Generic[S, E]):
         objects alive.
         """
         self._door.adopt(current, applies)
+
+    def _watch(self) -> None:
+        """Let the guard see every session: by its factory once, or else one by one."""
+        door = self._door
+        target = None if door.needs_app or door.repeats else door.event_target
+        if target is None:
+            self.open = self._open_watched
+        else:
+            self._guard.watch(target)
 
     def _open_watched(self) -> S:
         session = self._door.open()

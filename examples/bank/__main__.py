@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 
-from .demo import Demonstration, Outcome
+from .demo.demonstration import Demonstration, Outcome
+from .demo.server import serving
 from .money import format_cents
-from .server import serving
 
 WIDTHS = (26, 4, 43, 41)
 

@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, QueuePool
 
 from examples.bank import create_app
-from examples.bank.mishaps import mishaps
+from examples.bank.demo.mishaps import mishaps
+from examples.bank.demo.witness import SecondConnection, Seen
 from examples.bank.tables import Customers, create_tables, seed
-from examples.bank.witness import SecondConnection, Seen
 from flask_reqsession import RequestScopedSessionManager
 
 Change: TypeAlias = Callable[[], Seen]

@@ -9,10 +9,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from examples.bank.demo.rival import Rival
+from examples.bank.demo.witness import Seen
 from examples.bank.limits import DAILY_LIMIT
-from examples.bank.rival import Rival
 from examples.bank.tables import Customers
-from examples.bank.witness import Seen
 from tests.examples.conftest import NOTHING, PAID, Change
 from tests.servers.connections import Rows
 

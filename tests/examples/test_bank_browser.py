@@ -16,7 +16,7 @@ from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from examples.bank.server import serving
+from examples.bank.demo.server import serving
 from examples.bank.tables import Customers
 from tests.conftest import or_skip
 from tests.examples.conftest import PAID, Change

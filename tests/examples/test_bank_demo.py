@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from flask import Flask
 
 from examples.bank import __main__ as command
-from examples.bank.demo import Demonstration, Outcome
-from examples.bank.server import Answer, Client, serving
-from examples.bank.steps import Step
+from examples.bank.demo.demonstration import Demonstration, Outcome
+from examples.bank.demo.server import Answer, Client, serving
+from examples.bank.demo.steps import Step
 from tests.examples import FOLDER
 from tests.examples.conftest import NOTHING, PAID, engine_of
 

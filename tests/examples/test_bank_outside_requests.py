@@ -12,13 +12,13 @@ from sqlalchemy import make_url
 
 from examples.bank import create_app, money
 from examples.bank.bookkeeping import transfer
+from examples.bank.demo.rival import Rival
+from examples.bank.demo.witness import Seen
 from examples.bank.errors import InsufficientFundsError
 from examples.bank.models import Account, OrderState
 from examples.bank.orders import TransferOrder
-from examples.bank.rival import Rival
 from examples.bank.standing_orders import execute, find_standing_order, place
 from examples.bank.tables import Customers
-from examples.bank.witness import Seen
 from examples.bank.worker import StandingOrderWorker, current_worker
 from flask_reqsession import current_manager
 from tests.examples.conftest import PAID, Change, engine_of

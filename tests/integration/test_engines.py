@@ -63,6 +63,7 @@ def test_mariadb_speaks_all_of_unicode(make: Make, mariadb_url: str, form: str) 
 def test_mariadbs_connections_are_recycled(make: Make) -> None:
     """The server drops idle ones after hours, and proxies sooner; the user's number wins."""
     assert make("mysql+pymysql://").pool._recycle == 3600
+    assert make("mysql+pymysql://").url.query["charset"] == "utf8mb4"
     assert make("mariadb+pymysql://", pool_recycle="60").pool._recycle == 60
     assert make("postgresql+psycopg://").pool._recycle == -1
 

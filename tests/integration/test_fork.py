@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
+import signal
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -36,6 +39,7 @@ def in_child(function: Callable[[], object]) -> object:
 
 def answer_and_exit(function: Callable[[], object], writer: int) -> NoReturn:
     """Tell the parent what ``function`` returned; nothing of pytest runs twice."""
+    signal.alarm(30)  # a child that hangs ends, and the parent finds no answer
     answer, error = None, ""
     try:
         answer = function()
@@ -123,15 +127,17 @@ def test_a_child_writes_to_a_file_beside_its_parent(sqlite_file_url: str, rows: 
     engine = databases.engine()
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (id INTEGER)"))
-        parents = hash(connection.connection.driver_connection)
+        parents = weakref.ref(connection.connection.driver_connection)
 
-    def write() -> bool:
+    def write() -> tuple[bool, bool]:
         with engine.begin() as connection:
             connection.execute(text("INSERT INTO t VALUES (1)"))
-            return hash(connection.connection.driver_connection) == parents
+            used = connection.connection.driver_connection
+        gc.collect()
+        return used is parents(), parents() is None
 
-    assert in_child(write) is False
-    assert write() is True
+    assert in_child(write) == (False, False), "(uses the parent's, has closed the parent's)"
+    assert write() == (True, False)
     assert rows(sqlite_file_url, "SELECT count(*) FROM t") == [(2,)]
     databases.dispose()
 

@@ -219,6 +219,27 @@ def test_a_session_that_joined_a_transaction_by_a_savepoint(
 
 
 @pytest.mark.rule("D5")
+def test_luck_is_not_taken_for_proof(own_engine: Engine, rows: Rows) -> None:
+    """Where the user's write had opened the transaction, the savepoint is real; the next is not."""
+    with own_engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO item (id) VALUES (1)")
+        databases = DatabaseManager(
+            {"joined": sessionmaker(connection), "default": sessionmaker(own_engine)}
+        )
+        source = databases.source("joined")
+        session = source.open()
+        with session.begin_nested():
+            session.add(Item(id=2))
+            session.flush()
+        source.close(session)
+        connection.rollback()
+
+    with pytest.raises(ConfigurationError, match=r"savepoint"):
+        nest(databases)
+    assert rows(str(own_engine.url), "SELECT id FROM item") == []
+
+
+@pytest.mark.rule("D5")
 @pytest.mark.parametrize("factory", [BegunConnection, sqlite3.Connection])
 def test_a_driver_of_the_users_in_our_engine_is_looked_at(
     manage: Manage,

@@ -70,17 +70,38 @@ def test_an_asynchronous_pool_is_left_empty(sqlite_file_url: str) -> None:
     assert engine.pool.status().startswith("Pool size: 5  Connections in pool: 0")
 
 
+def in_memory(databases: DatabaseManager, sql: str) -> list[object]:
+    """Execute ``sql`` in a transaction."""
+    with databases.engine().begin() as connection:
+        result = connection.execute(text(sql))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def in_async_memory(databases: DatabaseManager, sql: str) -> list[object]:
+    """Execute ``sql`` in a transaction of the asynchronous driver."""
+
+    async def execute() -> list[object]:
+        async with databases.async_engine().begin() as connection:
+            result = await connection.execute(text(sql))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    return asyncio.run(execute())
+
+
 @pytest.mark.rule("D6")
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite+aiosqlite://"])
 def test_a_memory_database_is_verified_and_survives(url: str) -> None:
     """It has no second connection, and the report says so."""
-    databases = DatabaseManager(url)
+    databases = DatabaseManager(url) if url == "sqlite://" else DatabaseManager(async_source=url)
+    execute = in_memory if url == "sqlite://" else in_async_memory
+    execute(databases, "CREATE TABLE t (id INTEGER)")
+    execute(databases, "INSERT INTO t VALUES (7)")
 
     report = databases.verify()
 
     assert report.ok
     assert [engine.second_connection for engine in report.engines] == [False]
-    assert databases.verify().ok
+    assert execute(databases, "SELECT name FROM sqlite_master") == [("t",)]
     databases.dispose()
 
 

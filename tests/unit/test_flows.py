@@ -112,8 +112,9 @@ def test_a_savepoint_is_released_or_rolled_back_to(
 ) -> None:
     """Each subset of failing effects: the savepoint ends one way or the other."""
     script = Script(failing)
-    scope = Scope("note()", RULES, Scope("pay()", RULES))
-    outcome = drive(script, savepoint_flow(scope))
+    outer = Scope("pay()", RULES)
+    scope = Scope("note()", RULES, outer)
+    outcome = drive(script, savepoint_flow(scope, outer))
     if "savepoint" in failing:
         sent = ["savepoint"]
     elif "body" in failing:

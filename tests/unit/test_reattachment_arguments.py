@@ -278,7 +278,6 @@ def test_a_positional_only_name_does_not_catch_a_keyword(session: Session) -> No
     assert plan_of(show, "extra").apply(session, (5,), {"user": detached()})[1] == {"user": own}
 
 
-@pytest.mark.rule("R3")
 def test_a_proxy_is_replaced_by_the_model_behind_it(session: Session) -> None:
     """``current_user`` and its like are unwrapped, attached already or not, argument or default."""
     current: ContextVar[User] = ContextVar("current")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, func, select
 
-from .models import Account, AuditRecord, Entry, Transfer
-from .tables import Customers
+from examples.bank.models import Account, AuditRecord, Entry, Transfer
+from examples.bank.tables import Customers
 
 
 class Seen(NamedTuple):

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, NullPool, create_engine, event, update
 from sqlalchemy.orm import Session
 
-from .models import Account
-from .patience import order_retrying
+from examples.bank.models import Account
+from examples.bank.patience import order_retrying
 
 
 class Rival:

@@ -12,13 +12,12 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from examples.bank.bookkeeping import transfer
+from examples.bank.errors import BankError
+from examples.bank.models import Account
+from examples.bank.money import MAX_CENTS
+from examples.bank.orders import TransferOrder, order_from_json
 from flask_reqsession import transactional, with_request_session
-
-from .bookkeeping import transfer
-from .errors import BankError
-from .models import Account
-from .money import MAX_CENTS
-from .orders import TransferOrder, order_from_json
 
 mishaps = Blueprint("mishaps", __name__, url_prefix="/api/mishaps")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from examples.bank import tables
+from examples.bank.app import create_app
+from examples.bank.worker import StandingOrderWorker
 from flask_reqsession import current_manager
 
-from . import tables
-from .app import create_app
 from .mishaps import mishaps
 from .server import Answer, Client
 from .steps import Ada, Step, steps_of
 from .witness import Conversation, SecondConnection, Seen
-from .worker import StandingOrderWorker
 
 
 class Outcome(NamedTuple):

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
-from .limits import DAILY_LIMIT
+from examples.bank.limits import DAILY_LIMIT
+from examples.bank.tables import Customers
+from examples.bank.worker import StandingOrderWorker
+
 from .rival import Rival
 from .server import Answer, Client
-from .tables import Customers
 from .witness import Seen
-from .worker import StandingOrderWorker
 
 RENT = 25_00
 MORE_THAN_ADA_HAS = 9_000_00

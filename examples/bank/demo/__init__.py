@@ -1,0 +1,1 @@
+"""The demonstration that ``python -m examples.bank`` runs; the bank itself needs nothing of it."""
