@@ -30,20 +30,46 @@ class Colour(Enum):
 def colour_of(function: Callable[..., object]) -> Colour:
     """Tell the colour of ``function``, looking through partials, methods and ``__call__``.
 
-    Every layer of a decorated function is asked, the outermost first, since a wrapper may have
-    another colour than what it wraps and the caller meets the wrapper.
+    Of a decorated function it is the colour of the wrapper: that is what the caller meets.
 
     >>> async def fetch() -> None: ...
     >>> colour_of(functools.partial(fetch)).value
     'coroutine function'
     """
-    target: object = function
-    while isinstance(target, functools.partial):
-        target = target.func
-    if isinstance(target, (staticmethod, classmethod)):
-        target = target.__func__
+    target = _inside(function)
     if not (inspect.isroutine(target) or isinstance(target, type)):
         target = type(target).__call__
+    return _colour_of_code(target)
+
+
+def runs_a_generator_later(function: Callable[..., object]) -> bool:
+    """Whether ``function`` is a generator function that a decorator made a plain one.
+
+    Such a decorator (:func:`contextlib.contextmanager`, ``stream_with_context``) returns before
+    the body has run.
+
+    >>> from contextlib import contextmanager
+    >>> @contextmanager
+    ... def opened(): yield
+    >>> runs_a_generator_later(opened), runs_a_generator_later(opened.__wrapped__)
+    (True, False)
+    """
+    layer = _inside(function)
+    if colour_of(function) is not Colour.SYNC:
+        return False
+    while (layer := getattr(layer, "__wrapped__", None)) is not None:
+        if _colour_of_code(layer).is_generator:
+            return True
+    return False
+
+
+def _inside(function: object) -> object:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+
+
+def _colour_of_code(target: object) -> Colour:
     if inspect.iscoroutinefunction(target):
         return Colour.ASYNC
     if inspect.isasyncgenfunction(target):

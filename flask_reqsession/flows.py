@@ -27,6 +27,7 @@ from flask_reqsession.effects import (
     Outcome,
     Sleep,
 )
+from flask_reqsession.errors import CommitOutcomeUnknownError
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 
@@ -44,13 +45,16 @@ def transaction_flow(scope: Scope) -> Flow:
     flushed = yield FLUSH
     done = flushed if isinstance(flushed, Failed) else (yield COMMIT)
     if isinstance(done, Failed):
-        return (yield from _undo(scope, _caused_after(done, body), ROLLBACK))
+        end = ScopeState.ROLLED_BACK
+        if isinstance(done.error, CommitOutcomeUnknownError):
+            end = ScopeState.UNKNOWN
+        return (yield from _undo(scope, _caused_after(done, body), ROLLBACK, end))
     scope.advance(ScopeState.COMMITTED)
     return body
 
 
-def savepoint_flow(scope: Scope) -> Flow:
-    """Run the body in a savepoint of the enclosing scope.
+def savepoint_flow(scope: Scope, outer: Scope) -> Flow:
+    """Run the body in a savepoint of the scope ``outer``.
 
     SQLAlchemy flushes before it sends SAVEPOINT: the outer's pending work is outside, and what
     fails in that flush is the outer's failure.
@@ -58,14 +62,15 @@ def savepoint_flow(scope: Scope) -> Flow:
     began = yield SAVEPOINT
     if isinstance(began, Failed):
         return began
+    scope.savepoint = began.value
     scope.advance(ScopeState.ACTIVE)
     body = yield CALL
     refusal = _refusal(scope, body)
     if refusal is not None:
-        return (yield from _undo(scope, refusal, ROLLBACK_TO))
+        return (yield from _undo_savepoint(scope, outer, refusal))
     released = yield RELEASE
     if isinstance(released, Failed):
-        return (yield from _undo(scope, _caused_after(released, body), ROLLBACK_TO))
+        return (yield from _undo_savepoint(scope, outer, _caused_after(released, body)))
     scope.advance(ScopeState.COMMITTED)
     return body
 
@@ -140,13 +145,36 @@ def retried_flow(attempt_flow: Callable[[], Flow], policy: RetryPolicy) -> Flow:
         try:
             policy.announce(attempt, outcome.error)
         except BaseException as refusal:  # noqa: BLE001 - the user's callback ends the attempts
-            return Failed(refusal)
-        yield Sleep(policy.delay(attempt))
+            return _caused_after(Failed(refusal), outcome)
+        slept = yield Sleep(policy.delay(attempt))
+        if isinstance(slept, Failed):
+            return _caused_after(slept, outcome)
+    return outcome
+
+
+def broken_flow(error: BaseException, scope: Scope | None, joined: Scope | None) -> Flow:
+    """Clean up after a flow that ``error`` interrupted between two effects: a signal, say.
+
+    What it had joined is doomed, and what it had begun is rolled back.
+    """
+    outcome = Failed(error)
+    if joined is not None:
+        joined.doom(error)
+    elif scope is not None:
+        undone = yield ROLLBACK
+        return _with_note(outcome, undone, "ROLLBACK")
     return outcome
 
 
 def _refusal(scope: Scope, body: Outcome) -> Outcome | None:
     """Return what the caller gets if the unit is to be rolled back, else None."""
+    try:
+        return _verdict(scope, body)
+    except BaseException as broken:  # noqa: BLE001 - a rule of the user's that fails
+        return _caused_after(Failed(broken), body)
+
+
+def _verdict(scope: Scope, body: Outcome) -> Outcome | None:
     if isinstance(body, Failed):
         if scope.rules.fails(body.error):
             return body
@@ -154,15 +182,33 @@ def _refusal(scope: Scope, body: Outcome) -> Outcome | None:
         return body
     if scope.rollback_only:
         return body
+    if scope.paused:
+        return Failed(scope.left_open())
     if scope.cause is not None:
         return Failed(scope.unexpected_rollback())
     return None
 
 
-def _undo(scope: Scope, outcome: Outcome, effect: Effect) -> Flow:
+def _undo(
+    scope: Scope, outcome: Outcome, effect: Effect, end: ScopeState = ScopeState.ROLLED_BACK
+) -> Flow:
     undone = yield effect
-    scope.advance(ScopeState.ROLLED_BACK)
+    scope.advance(end)
+    scope.settle()
     return _with_note(outcome, undone, "ROLLBACK")
+
+
+def _undo_savepoint(scope: Scope, outer: Scope, outcome: Outcome) -> Flow:
+    """Roll back to the savepoint; where that fails or takes the outer's work with it, doom that."""
+    undone = yield ROLLBACK_TO
+    scope.advance(ScopeState.ROLLED_BACK)
+    scope.settle()
+    outcome = _with_note(outcome, undone, "ROLLBACK")
+    if isinstance(undone, Failed) and isinstance(outcome, Failed):
+        outer.doom(outcome.error, scope.name)
+    elif scope.is_shared:
+        outer.doom(scope.took_along())
+    return outcome
 
 
 def _with_note(outcome: Outcome, later: Outcome, what: str) -> Outcome:
@@ -175,7 +221,18 @@ def _with_note(outcome: Outcome, later: Outcome, what: str) -> Outcome:
 
 
 def _caused_after(failed: Failed, body: Outcome) -> Failed:
-    """Keep an exception that was to be committed (a redirect, say) as the context of ``failed``."""
-    if isinstance(body, Failed) and failed.error.__context__ is None:
-        failed.error.__context__ = body.error
+    """Keep the exception of the body at the far end of the contexts of what failed after it."""
+    if isinstance(body, Failed):
+        contexts = _contexts(failed.error)
+        if not any(context is body.error for context in contexts) and not any(
+            context is failed.error for context in _contexts(body.error)
+        ):
+            contexts[-1].__context__ = body.error
     return failed
+
+
+def _contexts(error: BaseException) -> list[BaseException]:
+    contexts = [error]
+    while (context := contexts[-1].__context__) is not None:
+        contexts.append(context)
+    return contexts

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias, TypedDict
+from types import MappingProxyType
+from typing import TypeAlias, TypedDict, Unpack, cast
 
-from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
 
 DEFAULT_BIND = "default"
 
@@ -39,7 +40,11 @@ class Propagation(Enum):
 
 
 class TransactionOutcome(Enum):
-    """How a transaction ended."""
+    """How a transaction ended.
+
+    >>> TransactionOutcome.UNKNOWN.value
+    'unknown'
+    """
 
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
@@ -75,9 +80,16 @@ class Retry:
             raise ConfigurationError(_wrong("Retry(attempts=)", self.attempts, "a whole number"))
         if self.attempts < 1:
             raise ConfigurationError(_wrong("Retry(attempts=)", self.attempts, "at least 1"))
-        if not 0 <= self.initial <= self.maximum:
+        for name in ("initial", "maximum"):
+            _seconds(f"Retry({name}=)", getattr(self, name))
+        if self.initial > self.maximum:
             raise ConfigurationError(
-                _wrong("Retry(initial=)", self.initial, "between 0 and maximum (seconds)")
+                _wrong("Retry(initial=)", self.initial, f"at most maximum, {self.maximum} seconds")
+            )
+        _flag("Retry(jitter=)", self.jitter)
+        if not (self.before_retry is None or callable(self.before_retry)):
+            raise ConfigurationError(
+                _wrong("Retry(before_retry=)", self.before_retry, "a function or None")
             )
         object.__setattr__(self, "on", error_classes("Retry(on=)", self.on))
 
@@ -121,67 +133,117 @@ class TransactionOptions:
 _FIRST_ERROR_STATUS = 400
 
 
-def transaction_options(  # noqa: PLR0913 - one keyword for each option of the contract
-    *,
-    propagation: Propagation | str = Propagation.REQUIRED,
-    retry: Retry | int | None = None,
-    rollback_for: ErrorClasses = (),
-    no_rollback_for: ErrorClasses = (),
-    rollback_on_status: StatusRule = TransactionOptions().rollback_on_status,
-    durable: bool = False,
-    bind: str = DEFAULT_BIND,
-    name: str | None = None,
-) -> TransactionOptions:
+def transaction_options(**given: Unpack[ScopeOptions]) -> TransactionOptions:
     """Validate what the user wrote and freeze it.
 
-    :raises ConfigurationError: a value that is none of the accepted ones.
+    :raises ConfigurationError: an unknown option, or a value that is none of the accepted ones.
+    :raises RetryNotAllowedError: ``retry`` for what never has a transaction of its own.
     """
-    try:
-        propagation = Propagation(propagation)
-    except ValueError:
-        known = ", ".join(each.name for each in Propagation)
+    options: dict[str, object] = {}
+    for name, value in given.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            known = ", ".join(_CHECKS)
+            raise ConfigurationError(
+                f"A scope has no option {name!r}. Its options are: {known}. Correct the name."
+            )
+        options[name] = check(name, value)
+    checked = TransactionOptions(**options)  # type: ignore[arg-type]  # each was checked
+    both = set(checked.rollback_for) & set(checked.no_rollback_for)
+    if both:
+        names = ", ".join(sorted(each.__name__ for each in both))
         raise ConfigurationError(
-            _wrong("propagation", propagation, f"one of Propagation: {known}")
-        ) from None
-    if isinstance(retry, int):
-        retry = Retry(attempts=retry)
-    if not isinstance(retry, Retry | None):
-        raise ConfigurationError(_wrong("retry", retry, "a number of attempts or Retry(...)"))
-    if not isinstance(bind, str):
-        raise ConfigurationError(_wrong("bind", bind, "the name of a bind"))
-    return TransactionOptions(
-        propagation=propagation,
-        retry=retry,
-        rollback_for=error_classes("rollback_for", rollback_for),
-        no_rollback_for=error_classes("no_rollback_for", no_rollback_for),
-        rollback_on_status=_status_rule(rollback_on_status),
-        durable=durable,
-        bind=bind,
-        name=name,
-    )
+            f"rollback_for and no_rollback_for both name {names}. Remove it from one of them."
+        )
+    if checked.retry is not None and checked.propagation not in _STARTING:
+        raise RetryNotAllowedError(
+            f"retry= runs a whole transaction again, but propagation={checked.propagation.name} "
+            "never starts one. Put it on the function that starts the transaction: REQUIRED, "
+            "REQUIRES_NEW or NESTED."
+        )
+    return checked
 
 
-def error_classes(option: str, given: ErrorClasses) -> tuple[type[BaseException], ...]:
+_STARTING = frozenset({Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.NESTED})
+
+
+def error_classes(option: str, given: object) -> tuple[type[BaseException], ...]:
     """Return ``given`` as a tuple of exception classes.
 
     :raises ConfigurationError: something in it is not one.
     """
-    classes = given if isinstance(given, tuple) else (given,)
+    classes: tuple[object, ...] = given if isinstance(given, tuple) else (given,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise ConfigurationError(_wrong(option, each, "exception classes"))
-    return classes
+            raise ConfigurationError(
+                _wrong(option, each, "an exception class or a tuple of exception classes")
+            )
+    return cast("tuple[type[BaseException], ...]", classes)
 
 
-def _status_rule(rule: StatusRule) -> StatusRule:
-    if rule is None or callable(rule):
-        return rule
-    if isinstance(rule, str) or not isinstance(rule, Collection):
-        raise ConfigurationError(
-            _wrong("rollback_on_status", rule, "None, a collection of statuses or a predicate")
-        )
-    return frozenset(rule)
+def _propagation(option: str, given: object) -> Propagation:
+    try:
+        return Propagation(given)
+    except ValueError:
+        known = ", ".join(each.name for each in Propagation)
+        raise ConfigurationError(_wrong(option, given, f"one of Propagation: {known}")) from None
+
+
+def _retry(option: str, given: object) -> Retry | None:
+    if given is None or isinstance(given, Retry):
+        return given
+    if isinstance(given, int):
+        return Retry(attempts=given)
+    raise ConfigurationError(_wrong(option, given, "a number of attempts, Retry(...) or None"))
+
+
+def _status_rule(option: str, given: object) -> StatusRule:
+    if given is None or callable(given):
+        return given
+    if isinstance(given, Collection) and not isinstance(given, str | bytes):
+        statuses = cast("Collection[object]", given)
+        if all(isinstance(status, int) for status in statuses):
+            return frozenset(cast("Collection[int]", statuses))
+    raise ConfigurationError(
+        _wrong(option, given, "None, a collection of statuses such as {409, 500}, or a predicate")
+    )
+
+
+def _seconds(option: str, given: object) -> None:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not (is_number and 0 <= given < float("inf")):
+        raise ConfigurationError(_wrong(option, given, "a number of seconds, not less than 0"))
+
+
+def _flag(option: str, given: object) -> bool:
+    if isinstance(given, bool):
+        return given
+    raise ConfigurationError(_wrong(option, given, "True or False"))
+
+
+def _text(option: str, given: object) -> str:
+    if isinstance(given, str):
+        return given
+    raise ConfigurationError(_wrong(option, given, "a string"))
+
+
+def _optional_text(option: str, given: object) -> str | None:
+    return None if given is None else _text(option, given)
 
 
 def _wrong(option: str, given: object, wanted: str) -> str:
     return f"{option} is {given!r}, but must be {wanted}. Correct it where the scope is declared."
+
+
+_CHECKS: MappingProxyType[str, Callable[[str, object], object]] = MappingProxyType(
+    {
+        "propagation": _propagation,
+        "retry": _retry,
+        "rollback_for": error_classes,
+        "no_rollback_for": error_classes,
+        "rollback_on_status": _status_rule,
+        "durable": _flag,
+        "bind": _text,
+        "name": _optional_text,
+    }
+)

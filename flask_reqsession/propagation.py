@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from flask_reqsession.errors import PropagationError, RetryNotAllowedError
+from flask_reqsession.errors import PoolDemandError, PropagationError, RetryNotAllowedError
 from flask_reqsession.options import Propagation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask_reqsession.flows import RetryPolicy
     from flask_reqsession.options import TransactionOptions
-    from flask_reqsession.scope import Scope
+    from flask_reqsession.scope import OutcomeRules, Scope
 
 
 class Entry(Enum):
@@ -39,17 +43,40 @@ _ENTRIES = MappingProxyType(
 )
 
 
-def entry_of(options: TransactionOptions, name: str, running: Scope | None) -> Entry:
-    """Return how the scope ``name`` enters where ``running`` is running.
+@dataclass(frozen=True, slots=True)
+class ScopeSpec:
+    """What is known of a scope before it is entered: made once, at decoration.
+
+    Without options there is no scope: the call only needs a session.
+    """
+
+    name: str
+    bind: str
+    options: TransactionOptions | None
+    rules: OutcomeRules
+    retry: Callable[[], RetryPolicy] | None = None
+
+    @property
+    def propagation(self) -> str:
+        """The name of the propagation, for people."""
+        return "" if self.options is None else self.options.propagation.name
+
+
+def entry_of(spec: ScopeSpec, running: Scope | None, paused: Scope | None) -> Entry:
+    """Return how a scope enters where ``running`` runs, and the generator ``paused`` waits.
 
     :raises PropagationError: the propagation or ``durable`` does not allow it.
     :raises RetryNotAllowedError: ``retry`` on what would be a part of a transaction.
     """
+    name, options = spec.name, spec.options
+    if options is None:
+        return Entry.BARE
     entry = _ENTRIES[options.propagation][running is not None]
     if entry is Entry.REFUSE:
         raise PropagationError(_refusal(options.propagation, name, running))
     if running is None:
-        return entry
+        is_new = options.propagation is Propagation.REQUIRES_NEW
+        return Entry.OWN_SESSION if is_new and paused is not None else entry
     if options.durable and entry in {Entry.JOIN, Entry.SAVEPOINT}:
         raise PropagationError(
             f"{name} is durable=True, so its end must be a COMMIT, but {running.name} is already "
@@ -62,6 +89,32 @@ def entry_of(options: TransactionOptions, name: str, running: Scope | None) -> E
             f"{name} propagation=Propagation.REQUIRES_NEW."
         )
     return entry
+
+
+def occupied_error(name: str, paused: str) -> PropagationError:
+    """Refuse to start ``name`` where a generator is in the middle of a transaction."""
+    return PropagationError(
+        f"{name} would start a transaction on a session in which the generator {paused} is between "
+        "two steps of its own. Exhaust or close the generator first, or use "
+        "propagation=Propagation.REQUIRES_NEW."
+    )
+
+
+def earlier_work_error(name: str) -> RetryNotAllowedError:
+    """Refuse to retry ``name`` where its transaction began with somebody else's writes."""
+    return RetryNotAllowedError(
+        f"{name} has retry=, but this request wrote before it, outside any scope, and that work "
+        "can't be run again. Put it into the scope, or into a committed scope of its own before."
+    )
+
+
+def no_second_session_error(name: str, bind: str) -> PoolDemandError:
+    """Refuse ``name`` a session of its own where there is only one."""
+    return PoolDemandError(
+        f"{name} runs on a session of its own and needs a second connection, but bind {bind!r} has "
+        "only one, and it is in use. Use a database file or a server instead of a memory database "
+        "or a single shared session."
+    )
 
 
 def _refusal(propagation: Propagation, name: str, running: Scope | None) -> str:

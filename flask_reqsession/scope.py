@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from flask_reqsession.errors import UnexpectedRollbackError
+from flask_reqsession.errors import PropagationError, UnexpectedRollbackError
 from flask_reqsession.states import ScopeState
 
 if TYPE_CHECKING:
@@ -25,17 +25,26 @@ class OutcomeRules(Protocol):
 
 
 class Scope:
-    """One transaction or savepoint, from its begin to its end. Fresh for every call."""
+    """One transaction or savepoint, from its begin to its end. Fresh for every call.
+
+    ``parent`` is the scope around a savepoint, ``savepoint`` what the port knows it by. ``paused``
+    names the generators that are parts of this scope and stand between two steps, each with its
+    savepoint if it has one; ``is_shared`` says of such a savepoint that its consumer wrote into it
+    meanwhile.
+    """
 
     __slots__ = (
         "cause",
         "culprit",
         "depth",
+        "is_shared",
         "name",
         "parent",
+        "paused",
         "propagation",
         "rollback_only",
         "rules",
+        "savepoint",
         "state",
     )
 
@@ -51,8 +60,11 @@ class Scope:
         self.rules = rules
         self.parent = parent
         self.depth = 1 if parent is None else parent.depth + 1
+        self.is_shared = False
+        self.paused: list[tuple[str, Scope | None]] = []
         self.state = ScopeState.NEW
         self.rollback_only = False
+        self.savepoint: object = None
         self.cause: BaseException | None = None
         self.culprit = ""
 
@@ -64,13 +76,16 @@ class Scope:
             )
         self.state = target
 
-    def doom(self, error: BaseException, culprit: str) -> None:
-        """Let the unit end in a rollback because ``culprit``, which joined it, failed.
+    def doom(self, error: BaseException, culprit: str = "") -> None:
+        """Let the unit end in a rollback because of ``error``.
 
-        The first cause stays: what fails after it usually fails because of it.
+        ``culprit`` is the call that joined the unit and failed with it. The first cause stays: what
+        fails after it usually fails because of it.
         """
         if self.cause is None:
             self.cause = error
+            self.culprit = culprit
+        elif self.cause is error and not self.culprit:
             self.culprit = culprit
 
     def lineage(self) -> Iterator[Scope]:
@@ -85,14 +100,62 @@ class Scope:
         """Whether the unit can only be rolled back."""
         return self.rollback_only or self.cause is not None
 
+    def settle(self) -> None:
+        """Let go of the cause at the end.
+
+        Its traceback holds the frames of the calls that held the scope: a cycle, which would keep
+        all their objects alive until the cyclic collector runs.
+        """
+        self.cause = None
+
     def unexpected_rollback(self) -> UnexpectedRollbackError:
         """Tell the caller of a doomed scope that nothing of it was kept."""
         error = UnexpectedRollbackError(
-            f"{self.name} returned normally, but everything it did was rolled back: "
+            f"Everything that {self.name} did was rolled back, and no exception told its caller: "
+            f"{self._what_happened()}"
+        )
+        error.__cause__ = self.cause
+        return error
+
+    def pause(self, name: str, savepoint: Scope | None) -> None:
+        """Let a generator that is a part of this scope stand between two steps.
+
+        :raises PropagationError: its savepoint would take turns with that of another one.
+        """
+        for other, others_savepoint in self.paused:
+            if savepoint is not None and others_savepoint is not None:
+                raise PropagationError(
+                    f"The generators {other} and {name} are both NESTED in {self.name} and take "
+                    "turns, but savepoints end in the reverse order of their begin. Exhaust one "
+                    "before the other begins."
+                )
+        self.paused.append((name, savepoint))
+
+    def resume(self, name: str, savepoint: Scope | None) -> None:
+        """Let the generator go on."""
+        self.paused.remove((name, savepoint))
+
+    def left_open(self) -> PropagationError:
+        """Refuse to end while a part of the work is half done."""
+        return PropagationError(
+            f"{self.name} ended while the generator {self.paused[-1][0]}, which is a part of it, "
+            "was between two steps. Exhaust the generator first."
+        )
+
+    def took_along(self) -> PropagationError:
+        """Tell that a savepoint could not be rolled back without the work of its consumer."""
+        return PropagationError(
+            f"The generator {self.name} is NESTED and was rolled back to its savepoint, and what "
+            "its consumer wrote between the steps went with it. Write before the first step or "
+            "after the last one, or collect the rows first."
+        )
+
+    def _what_happened(self) -> str:
+        if not self.culprit:
+            return f"{type(self.cause).__name__}: {self.cause}"
+        return (
             f"{self.culprit} had joined its transaction and failed with "
             f"{type(self.cause).__name__}, and that exception was swallowed. Let it propagate, "
             f"answer it with set_rollback_only() or an error status, or give {self.culprit} "
             "propagation=Propagation.NESTED or REQUIRES_NEW."
         )
-        error.__cause__ = self.cause
-        return error

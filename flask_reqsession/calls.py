@@ -1,0 +1,194 @@
+"""Run the calls of a decorated function: a fast path that joins, and a long way round.
+
+Nearly every call of a service function finds a scope running on the session of its own thread. The
+fast path answers that with two context variables, four identity tests and a dict lookup; whatever
+it does not expect goes the long way.
+
+Each function made here takes the arguments that the undecorated function sees, ``self`` included.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flask_reqsession.colour import Colour
+from flask_reqsession.contexts import app_context, request_context
+from flask_reqsession.drivers import aattempt, result_of
+from flask_reqsession.execution import AsyncExecution, Execution
+from flask_reqsession.owners import current_strand, running_loop
+from flask_reqsession.steps import asteps, steps
+from flask_reqsession.units import place
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    from flask_reqsession.plans import CallPlan
+
+Call: TypeAlias = "Callable[..., Any]"
+
+
+def call_of(plan: CallPlan) -> Call:
+    """Return the function that runs the calls of ``plan``."""
+    match plan.colour:
+        case Colour.SYNC:
+            return _finding_call(plan) if plan.finds_plainly else _sync_call(plan)
+        case Colour.ASYNC:
+            return _async_call(plan)
+        case Colour.GENERATOR:
+            return _generator_call(plan)
+        case Colour.ASYNC_GENERATOR:
+            return _async_generator_call(plan)
+
+
+def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
+    """Run the body at once where a running scope, or only the session, is found; else start.
+
+    All in one piece, because every service call passes here, and a call of Python's own costs more
+    than all these tests.
+    """
+    function, spec, keeper = plan.function, plan.spec, plan.binding.keeper
+    bind, name, fails, prepare = spec.bind, spec.name, spec.rules.fails, plan.prepare
+    joins, bound, prepares = spec.options is not None, keeper is not None, plan.prepares
+    append, insert, by_keyword, keyword = plan.quick
+    start, where = _sync_call(plan), place.get
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0911 - see above
+        here = where()
+        if (
+            here is None
+            or here.context is not request_context(None)
+            or here.owner is not current_strand()
+            or running_loop() is not None
+            or (here.keeper is not keeper and (bound or here.chosen_in is not app_context(None)))
+        ):
+            return start(*args, **kwargs)
+        port = None
+        try:  # noqa: SIM105 - suppress() costs as much as all of this
+            port = here.ports[bind]
+        except KeyError:
+            pass
+        if port is None or ((scope := port.scope) is None and joins):
+            return start(*args, **kwargs)
+        try:
+            if kwargs:
+                if len(args) <= by_keyword and keyword not in kwargs:
+                    kwargs[keyword] = port.session or port.open()
+                elif prepares:
+                    args, kwargs = prepare(port, args, kwargs)
+                return function(*args, **kwargs)
+            count = len(args)
+            if count == append:
+                return function(*(args + (port.session or port.open(),)))  # noqa: RUF005 - faster
+            if append < count <= insert:
+                given = [*args]
+                given.insert(append, port.session or port.open())
+                return function(*given)
+            if prepares:
+                args, kwargs = prepare(port, args, kwargs)
+                return function(*args, **kwargs)
+            return function(*args)
+        except BaseException as error:
+            port.record_failure(error)
+            if joins and scope is not None and fails(error):
+                scope.doom(error, name)
+            raise
+
+    return call
+
+
+def _sync_call(plan: CallPlan) -> Call:
+    """Start a scope, or only find the session."""
+    function = plan.function
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if plan.is_complete(args, kwargs):
+            return function(*args, **kwargs)
+        execution = Execution(plan.find_keeper(), plan.spec)
+
+        def body() -> Any:
+            positional, named = plan.prepare(execution.port, args, kwargs)
+            return function(*positional, **named)
+
+        return execution.run(body)
+
+    return call
+
+
+def _async_call(plan: CallPlan) -> Call:
+    function = plan.function
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if plan.is_complete(args, kwargs):
+            return await function(*args, **kwargs)
+        execution = plan.execution()
+
+        async def body() -> Any:
+            positional, named = plan.prepare(execution.port, args, kwargs)
+            return await function(*positional, **named)
+
+        if isinstance(execution, AsyncExecution):
+            return await execution.run(body)
+        ended = execution.start()
+        while ended is None:
+            ended = execution.finish(await aattempt(body))
+        return result_of(ended)
+
+    return call
+
+
+def _generator_call(plan: CallPlan) -> Call:
+    function = plan.function
+
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        if plan.is_complete(args, kwargs):
+            given: Generator[Any, Any, Any] = function(*args, **kwargs)
+            return (yield from given)
+        execution = Execution(plan.find_keeper(), plan.spec)
+
+        def body() -> Generator[Any, Any, Any]:
+            positional, named = plan.prepare(execution.port, args, kwargs)
+            generator: Generator[Any, Any, Any] = function(*positional, **named)
+            return generator
+
+        return (yield from steps(execution, body))
+
+    return call
+
+
+def _async_generator_call(plan: CallPlan) -> Call:
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        # What "yield from" would do, if async generators had it.
+        stepping = _stepping(plan, args, kwargs)
+        step = stepping.asend(None)
+        try:
+            while True:
+                value = await step
+                try:
+                    step = stepping.asend((yield value))
+                except GeneratorExit:
+                    await stepping.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in, for the body
+                    step = stepping.athrow(error)
+        except StopAsyncIteration:
+            return
+        finally:
+            del step  # what was thrown in has this frame in its traceback
+
+    return call
+
+
+def _stepping(
+    plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AsyncGenerator[Any, Any]:
+    if plan.is_complete(args, kwargs):
+        given: AsyncGenerator[Any, Any] = plan.function(*args, **kwargs)
+        return given
+    execution = plan.execution()
+
+    def body() -> AsyncGenerator[Any, Any]:
+        positional, named = plan.prepare(execution.port, args, kwargs)
+        generator: AsyncGenerator[Any, Any] = plan.function(*positional, **named)
+        return generator
+
+    return asteps(execution, body)

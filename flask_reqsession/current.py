@@ -1,0 +1,43 @@
+"""Functions that act on the scope that is running."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask_reqsession.errors import NoActiveScopeError
+from flask_reqsession.options import DEFAULT_BIND
+from flask_reqsession.selection import current_keeper
+
+if TYPE_CHECKING:
+    from flask_reqsession.scope import Scope
+
+
+def set_rollback_only(*, bind: str = DEFAULT_BIND) -> None:
+    """Doom the running scope: it rolls back at its end, and nothing is raised.
+
+    What is doomed is the nearest physical unit, a savepoint or the transaction.
+
+    :raises NoActiveScopeError: no scope is running.
+
+    >>> from flask_reqsession import RequestScopedSessionManager, set_rollback_only
+    >>> manager = RequestScopedSessionManager("sqlite://")
+    >>> with manager.session_scope() as session:
+    ...     set_rollback_only()
+    """
+    running_scope("set_rollback_only()", bind).rollback_only = True
+
+
+def running_scope(what: str, bind: str) -> Scope:
+    """Return the scope that runs on the session of ``bind``.
+
+    :raises NoActiveScopeError: there is none; ``what`` is who asked.
+    """
+    unit = current_keeper().here(what).unit
+    for ports in (unit.ports, unit.async_ports):
+        port = ports.get(bind)
+        if port is not None and port.scope is not None:
+            return port.scope
+    raise NoActiveScopeError(
+        f"{what} needs a running transaction scope, and there is none for bind {bind!r}. Call it "
+        "from a @transactional function or inside session_scope()."
+    )

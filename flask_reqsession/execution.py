@@ -1,0 +1,129 @@
+"""One entry into a scope: from finding the session to the commit, in either colour.
+
+An execution is made for each call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from flask_reqsession.drivers import aadvance, aattempt, advance, attempt, result_of
+from flask_reqsession.effects import DONE, FLUSH, Failed
+from flask_reqsession.entering import Entering
+from flask_reqsession.ports import AsyncSessionPort, SessionPort
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flask_reqsession.effects import Outcome
+
+
+class Execution(Entering[SessionPort]):
+    """The entry of a function, a generator or a ``with`` block."""
+
+    __slots__ = ()
+
+    def _ports(self) -> dict[str, SessionPort]:
+        return self._unit.ports
+
+    def _current_port(self) -> SessionPort:
+        return self._keeper.port(self._unit, self._spec.bind)
+
+    def _new_port(self) -> SessionPort:
+        return self._keeper.new_port(self._unit, self._spec.bind)
+
+    def run(self, body: Callable[[], object]) -> object:
+        """Run ``body`` as the scope's options say; return or raise what its caller gets."""
+        ended = self.start()
+        while ended is None:
+            ended = self.finish(attempt(body))
+        try:
+            return result_of(ended)
+        finally:
+            del ended
+
+    def start(self) -> Outcome | None:
+        """Enter. None: run the body now, then :meth:`finish`; an outcome: it was refused."""
+        self._acquire()
+        return self._go_on(None)
+
+    def finish(self, outcome: Outcome) -> Outcome | None:
+        """End the body with ``outcome``. None: run it again; an outcome: what the caller gets."""
+        if isinstance(outcome, Failed):
+            self.port.record_failure(outcome.error)
+        return self._go_on(outcome)
+
+    def pause(self) -> Outcome:
+        """Leave the body to its consumer, between two steps, until :meth:`resume`."""
+        flushed = self.port.perform(FLUSH) if self._is_savepoint else DONE
+        return flushed if isinstance(flushed, Failed) else attempt(self._step_out_for_consumer)
+
+    def _go_on(self, outcome: Outcome | None) -> Outcome | None:
+        try:
+            ended = advance(self._flow, self.port, outcome)
+        except BaseException as error:  # noqa: BLE001 - a signal, between two effects
+            ended = advance(self._salvage(error), self.port)
+        if ended is None:
+            self._step_in()
+            return None
+        self._end()
+        if self._opened is not None:
+            self._unit.end()
+        return ended
+
+
+class AsyncExecution(Entering[AsyncSessionPort]):
+    """The entry of a coroutine, an async generator or an ``async with`` block."""
+
+    __slots__ = ()
+
+    def _ports(self) -> dict[str, AsyncSessionPort]:
+        return self._unit.async_ports
+
+    def _current_port(self) -> AsyncSessionPort:
+        return self._keeper.async_port(self._unit, self._spec.bind)
+
+    def _new_port(self) -> AsyncSessionPort:
+        return self._keeper.new_async_port(self._unit, self._spec.bind)
+
+    async def run(self, body: Callable[[], Awaitable[object]]) -> object:
+        """Run ``body`` as the scope's options say; return or raise what its caller gets."""
+        ended = await self.start()
+        while ended is None:
+            ended = await self.finish(await aattempt(body))
+        try:
+            return result_of(ended)
+        finally:
+            del ended
+
+    async def start(self) -> Outcome | None:
+        """Enter. None: run the body now, then :meth:`finish`; an outcome: it was refused."""
+        self._acquire()
+        return await self._go_on(None)
+
+    async def finish(self, outcome: Outcome) -> Outcome | None:
+        """End the body with ``outcome``. None: run it again; an outcome: what the caller gets."""
+        if isinstance(outcome, Failed):
+            self.port.record_failure(outcome.error)
+        return await self._go_on(outcome)
+
+    async def pause(self) -> Outcome:
+        """Leave the body to its consumer, between two steps, until :meth:`resume`."""
+        flushed = await self.port.aperform(FLUSH) if self._is_savepoint else DONE
+        return flushed if isinstance(flushed, Failed) else attempt(self._step_out_for_consumer)
+
+    async def _go_on(self, outcome: Outcome | None) -> Outcome | None:
+        try:
+            ended = await aadvance(self._flow, self.port, outcome)
+        except BaseException as error:  # noqa: BLE001 - a signal, between two effects
+            ended = await aadvance(self._salvage(error), self.port)
+        if ended is None:
+            self._step_in()
+            return None
+        self._end()
+        if self._opened is not None:
+            await self._unit.aend()
+        return ended
+
+
+AnyExecution: TypeAlias = Execution | AsyncExecution

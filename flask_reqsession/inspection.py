@@ -1,0 +1,58 @@
+"""Describe the running session for a person or a log, without touching it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from flask_reqsession.contexts import in_request
+
+if TYPE_CHECKING:
+    from flask_reqsession.keeper import UnitKeeper
+    from flask_reqsession.ports import Port
+    from flask_reqsession.scope import Scope
+
+
+def describe(keeper: UnitKeeper, bind: str) -> dict[str, Any]:
+    """Return what ``get_session_info()`` promises; everything in it is JSON-serialisable."""
+    unit = keeper.peek()
+    port = None if unit is None else unit.ports.get(bind) or unit.async_ports.get(bind)
+    exists = port is not None and port.session is not None
+    mine = port if exists and unit is not None and unit.is_mine else None
+    return {
+        "has_request_context": in_request(),
+        "has_session": exists,
+        "owner": None if unit is None else unit.owner_name,
+        "age_seconds": time.perf_counter() - port.opened_at if exists and port else None,
+        "pending_hooks": 0,
+        **_of_session(mine),
+        **_of_scope(None if mine is None else mine.scope or mine.paused),
+    }
+
+
+def _of_session(port: Port | None) -> dict[str, Any]:
+    """Look into the session; not into one that another thread is using, which would be a race."""
+    session = None if port is None else port.session
+    return {
+        "session_active": session is not None and session.is_active,
+        "session_dirty": session is not None and bool(session.dirty),
+        "session_new": session is not None and bool(session.new),
+        "session_deleted": session is not None and bool(session.deleted),
+        "in_transaction": session is not None and session.in_transaction(),
+        "pool": [] if port is None else _pools(port),
+    }
+
+
+def _of_scope(scope: Scope | None) -> dict[str, Any]:
+    return {
+        "depth": 0 if scope is None else scope.depth,
+        "propagation": None if scope is None else scope.propagation,
+        "isolation": None,
+        "read_only": False,
+        "rollback_only": scope is not None and scope.is_doomed,
+    }
+
+
+def _pools(port: Port) -> list[str]:
+    """Return the state of the pools in use; a pool's status has no URL in it."""
+    return sorted({connection.engine.pool.status() for connection in port.connections})

@@ -1,0 +1,273 @@
+"""Find the unit of work of the running code, open units by hand, and end them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING, TypeVar
+
+from flask_reqsession.contexts import request_context
+from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
+from flask_reqsession.observer import Observer, Recorder
+from flask_reqsession.owners import current_owner, describe_current
+from flask_reqsession.ports import AsyncSessionPort, Port, SessionPort
+from flask_reqsession.units import (
+    OpenUnit,
+    Place,
+    Unit,
+    Units,
+    forget_other_place,
+    nearest,
+    open_unit,
+    place,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+    from flask_reqsession.contexts import Context
+    from flask_reqsession.databases import DatabaseManager
+    from flask_reqsession.manager import RequestScopedSessionManager
+
+logger = logging.getLogger("flask_reqsession")
+
+T = TypeVar("T")
+
+
+class UnitKeeper:
+    """Keeps the units of one manager: one for each live request, and those opened by hand.
+
+    Each context in which a request is served has its unit under the *request*, so that a copy of
+    the context finds the same one. After its end, a context that is pushed once more (for a
+    streamed body, or in a background thread) has one under the *context*.
+    """
+
+    def __init__(
+        self,
+        databases: DatabaseManager,
+        recorder: Recorder,
+        manager: RequestScopedSessionManager,
+        *,
+        is_default: bool,
+    ) -> None:
+        self.databases = databases
+        self.manager = manager
+        self.observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
+        self.is_default = is_default
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._requests = Units()
+        self._left_to_parent: list[Port] = []
+        os.register_at_fork(after_in_child=_weakly(self._after_fork, otherwise=None))
+
+    # -- finding --------------------------------------------------------------------------------
+
+    def find(self) -> Place | None:
+        """Return where the running code is, or None outside a request and outside every unit.
+
+        :raises ScopeOwnershipError: it is inside one that another thread, greenlet or task owns.
+        """
+        context = request_context(None)
+        here = place.get()
+        owner = current_owner()
+        if (
+            here is not None
+            and here.context is context
+            and here.owner is owner
+            and here.keeper is self
+            and not here.unit.ended
+        ):
+            return here
+        unit = self._opened_unit(context)
+        if unit is None and context is not None and self._serves(context.app):
+            unit = self._request_unit(context) or self._begin_unit(context)
+        if unit is None:
+            return None
+        if not unit.is_mine:
+            raise self._not_owner(unit)
+        here = Place(unit, context=context, owner=owner, keeper=self)
+        place.set(here)
+        return here
+
+    def peek(self) -> Unit | None:
+        """Return the unit that exists for the running code; make none and never raise."""
+        context = request_context(None)
+        unit = self._opened_unit(context)
+        if unit is None and context is not None:
+            unit = self._request_unit(context)
+        return unit
+
+    def _opened_unit(self, context: Context | None) -> Unit | None:
+        """Return the unit opened by hand here: around a request of ours there is none."""
+        opened = nearest(self)
+        if opened is None:
+            return None
+        if context is None or opened.context is context or not self._serves(context.app):
+            return opened.unit
+        return None
+
+    def _serves(self, app: Flask) -> bool:
+        """Whether requests of ``app`` are ours. Without ``init_app`` all are: close by hand."""
+        return not self._apps or app in self._apps
+
+    def _request_unit(self, context: Context) -> Unit | None:
+        unit = self._requests.get(context.request)
+        if unit is not None and unit.ended:
+            unit = self._requests.get(context)
+        return None if unit is None or unit.ended else unit
+
+    def _begin_unit(self, context: Context) -> Unit:
+        self._end_orphans()
+        begun = self._requests.get(context.request) is not None
+        unit = Unit("request", context)
+        self._requests.add(context if begun else context.request, unit)
+        return unit
+
+    def _has_session(self) -> bool:
+        unit = self.peek()
+        return unit is not None and any(port.session is not None for port in unit.opened)
+
+    @staticmethod
+    def _not_owner(unit: Unit) -> ScopeOwnershipError:
+        return ScopeOwnershipError(
+            f"The session of this {unit.kind} belongs to {unit.owner_name}, but "
+            f"{describe_current()} asked for it through a copied context. A session serves one "
+            "thread, greenlet or task at a time: open unit_of_work() (in a task "
+            "async_unit_of_work()) there, and pass primary keys or detached instances."
+        )
+
+    def here(self, what: str) -> Place:
+        """Return where the running code is.
+
+        :raises NoActiveScopeError: outside a request and outside every unit of work.
+        """
+        found = self.find()
+        if found is None:
+            raise NoActiveScopeError(
+                f"{what} needs a request or a unit of work, and neither is active. Call it in a "
+                "view, or open manager.unit_of_work() outside a request."
+            )
+        return found
+
+    # -- ports ----------------------------------------------------------------------------------
+
+    def port(self, unit: Unit, bind: str) -> SessionPort:
+        """Return the current port of ``bind`` in ``unit``."""
+        port = unit.ports.get(bind)
+        if port is None or (port.closed and port.scope is None):
+            port = unit.ports[bind] = self.new_port(unit, bind)
+        return port
+
+    def new_port(self, unit: Unit, bind: str) -> SessionPort:
+        """Make a port that ends with ``unit`` at the latest."""
+        port = SessionPort(self.databases.source(bind), self.observer)
+        unit.opened.append(port)
+        return port
+
+    def async_port(self, unit: Unit, bind: str) -> AsyncSessionPort:
+        """Return the current async port of ``bind`` in ``unit``."""
+        port = unit.async_ports.get(bind)
+        if port is None or (port.closed and port.scope is None):
+            port = unit.async_ports[bind] = self.new_async_port(unit, bind)
+        return port
+
+    def new_async_port(self, unit: Unit, bind: str) -> AsyncSessionPort:
+        """Make an async port that ends with ``unit`` at the latest."""
+        port = AsyncSessionPort(self.databases.async_source(bind), self.observer)
+        unit.opened.append(port)
+        return port
+
+    # -- units opened by hand -------------------------------------------------------------------
+
+    def open(self, kind: str) -> OpenUnit:
+        """Make a unit that the caller has to :meth:`enter`, :meth:`leave` and end."""
+        return OpenUnit(Unit(kind), self, request_context(None))
+
+    @staticmethod
+    def enter(opened: OpenUnit) -> None:
+        """Make ``opened`` the current unit of this context."""
+        opened.enter()
+
+    @staticmethod
+    def leave(opened: OpenUnit) -> None:
+        """Make the unit around ``opened`` current again."""
+        opened.leave()
+
+    def joins(self) -> bool:
+        """Whether a new unit would find one that the running code owns."""
+        unit = self.peek()
+        if unit is not None:
+            return unit.is_mine
+        context = request_context(None)
+        return context is not None and self._serves(context.app)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def serve(self, app: Flask) -> None:
+        """Take the requests of ``app`` for ours, and only those of the apps named here."""
+        self._apps.add(app)
+
+    def begin_request(self) -> None:
+        """Claim the session for the running code; end what other requests left behind.
+
+        Claimed at first use, it could go to a background thread that was faster than the view.
+        """
+        context = request_context(None)
+        forget_other_place(context)
+        self._end_orphans()
+        if context is not None and self._request_unit(context) is None:
+            self._begin_unit(context)
+
+    def _end_orphans(self) -> None:
+        for orphan in self._requests.take_orphans():
+            logger.warning(
+                "A request of %s ended without its teardown; its session is rolled back and "
+                "closed now.",
+                orphan.owner_name,
+            )
+            orphan.end()
+
+    def end_request(self, error: BaseException | None) -> None:
+        """End the unit of the current request, unless this is a copy of its context.
+
+        ``copy_current_request_context`` runs the teardown functions for the copy as well, in
+        whatever thread that is.
+        """
+        context = request_context(None)
+        unit = None if context is None else self._request_unit(context)
+        if unit is not None and unit.began_in(context) and unit.is_mine:
+            place.set(None)
+            unit.end(error)
+
+    async def end_coroutine(self, error: BaseException | None) -> None:
+        """Close what an async view opened in its event loop."""
+        unit = self.peek()
+        if unit is not None and unit.is_mine:
+            await unit.aclose_async_sessions(error)
+
+    # -- forks ----------------------------------------------------------------------------------
+
+    def _after_fork(self) -> None:
+        """Leave the parent's units to the parent; this is a forked child."""
+        place.set(None)
+        units = self._requests.all()
+        opened = open_unit.get()
+        while opened is not None:
+            units.append(opened.unit)
+            opened = opened.outer
+        for unit in units:
+            self._left_to_parent += unit.leave_to_parent()
+        self.manager.metrics.after_fork()
+
+
+def _weakly(method: Callable[[], T], *, otherwise: T) -> Callable[[], T]:
+    """Return ``method`` without keeping its object alive, for whoever calls it for good."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> T:
+        alive = reference()
+        return otherwise if alive is None else alive()
+
+    return call

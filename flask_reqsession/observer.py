@@ -1,0 +1,225 @@
+"""Listen to what happens to the sessions of one manager.
+
+SQLAlchemy's events say what no caller can be trusted to say: that a statement wrote, that somebody
+committed inside a scope, that a ROLLBACK did not succeed. The listeners are registered once for
+each session factory and once for each engine, and look the port up in a dict; the sessions of
+others that share them are not touched.
+
+An engine is observed through its dialect's events: one listener to the events of its connections
+would make each statement 15 % slower, whoever executes it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import event, exc
+from sqlalchemy.orm.exc import FlushError, StaleDataError
+
+from flask_reqsession.errors import ManualCommitError
+from flask_reqsession.reattachment import Memory
+from flask_reqsession.retrying import is_rolled_back
+from flask_reqsession.statements import writes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.engine import Connection, Engine, ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+    from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
+
+    from flask_reqsession.ports import Port
+
+# An answer such as NoResultFound is none, nor is a session used wrongly, nor PendingRollbackError,
+# which repeats an earlier one.
+_FAILURES = (exc.StatementError, exc.TimeoutError, StaleDataError, FlushError)
+
+
+class Recorder(Protocol):
+    """Receives what happened; never raises. Durations are seconds."""
+
+    def created(self, duration: float) -> None:
+        """Record that a session was made."""
+
+    def closed(self, duration: float) -> None:
+        """Record that a session was closed."""
+
+    def committed(self) -> None:
+        """Record that a transaction was committed."""
+
+    def rolled_back(self) -> None:
+        """Record that a transaction was rolled back."""
+
+    def reattached(self, object_type: str, duration: float) -> None:
+        """Record that an instance was attached to a session."""
+
+    def failed(self, error: BaseException) -> None:
+        """Record that a database operation failed."""
+
+
+class Observer:
+    """The ports of one manager, by the sessions and connections they use at this moment.
+
+    ``is_connecting`` tells whether the running code has a session of the manager: of a connection
+    that could not be made, nobody says for which session it was.
+    """
+
+    def __init__(self, recorder: Recorder, is_connecting: Callable[[], bool]) -> None:
+        self.recorder = recorder
+        self.memory = Memory()
+        self._is_connecting = is_connecting
+        self._by_session: dict[Session, Port] = {}
+        self._by_connection: dict[Connection, Port] = {}
+        self._failures: weakref.WeakSet[BaseException] = weakref.WeakSet()
+        self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def watch(
+        self,
+        port: Port,
+        session: Session,
+        target: sessionmaker[Session] | None,
+        engines: Callable[[], Iterable[Engine]],
+    ) -> None:
+        """Report the events of ``session`` to ``port`` until :meth:`forget`.
+
+        ``engines`` are those that its source can tell; others are met when they connect.
+        """
+        self._by_session[session] = port
+        observed = session if target is None else target
+        if observed not in self._watched:
+            self._watched.add(observed)
+            self.memory.watch(observed)
+            event.listen(observed, "before_commit", self._before_commit)
+            event.listen(observed, "after_begin", self._after_begin)
+            event.listen(observed, "after_soft_rollback", self._after_soft_rollback)
+            event.listen(observed, "after_transaction_end", self._after_transaction_end)
+            for engine in engines():
+                self._watch_engine(engine)
+
+    def forget(self, session: Session, port: Port) -> None:
+        """Stop reporting: the session is closed."""
+        self._by_session.pop(session, None)
+        self._forget_connections(port)
+
+    def record_failure(self, error: BaseException) -> bool:
+        """Record a failing database operation, once however many layers it passes.
+
+        An exception of the user's own is none. Return whether it is one.
+        """
+        is_failure = isinstance(error, _FAILURES)
+        if is_failure and error not in self._failures:
+            self._failures.add(error)
+            self.recorder.failed(error)
+        return is_failure
+
+    # -- the session ----------------------------------------------------------------------------
+
+    def _before_commit(self, session: Session) -> None:
+        port = self._by_session.get(session)
+        if port is None:
+            return
+        if port.of_parent:
+            raise port.refuse_child()
+        if port.is_guarded and not session.in_nested_transaction():
+            raise self._refuse(port, "session.commit()")
+
+    def _after_soft_rollback(self, session: Session, ended: SessionTransaction) -> None:
+        port = self._by_session.get(session)
+        if port is not None and port.is_guarded and ended.parent is None:
+            error, port.refusal = port.refusal, None
+            raise error or self._refuse(port, "session.rollback()")
+
+    def _refuse(self, port: Port, what: str) -> ManualCommitError:
+        scope = port.guarded_scope
+        error = ManualCommitError(
+            f"{what} was called inside the scope {scope.name}, which commits or rolls back by "
+            "itself at its end. Nothing was committed, and the scope will be rolled back. Remove "
+            "the call, use session.flush() to see database errors early, or run the code outside "
+            "the scope."
+        )
+        for unit in scope.lineage():
+            unit.doom(error)
+        return error
+
+    def _after_begin(
+        self, session: Session, _transaction: SessionTransaction, connection: Connection
+    ) -> None:
+        port = self._by_session.get(session)
+        if port is None or connection in port.connections:
+            return
+        port.connections.append(connection)
+        self._by_connection[connection] = port
+        self._watch_engine(connection.engine)
+
+    def _after_transaction_end(self, session: Session, ended: SessionTransaction) -> None:
+        port = self._by_session.get(session)
+        if port is None or ended.parent is not None:
+            return
+        if port.is_guarded:
+            port.refusal = self._refuse(port, "session.close() or session.rollback()")
+        self._forget_connections(port)
+
+    def _forget_connections(self, port: Port) -> None:
+        for connection in port.connections:
+            self._by_connection.pop(connection, None)
+        port.connections.clear()
+        port.lost = port.wrote = False
+        port.suspect = None
+
+    # -- the engine -----------------------------------------------------------------------------
+
+    def _watch_engine(self, engine: Engine) -> None:
+        if engine in self._watched:
+            return
+        self._watched.add(engine)
+        event.listen(engine, "commit", self._commit)
+        event.listen(engine, "do_execute", self._do_execute)
+        event.listen(engine, "do_executemany", self._do_execute)
+        event.listen(engine, "do_execute_no_params", self._do_execute_no_params)
+        event.listen(engine, "handle_error", self._handle_error)
+
+    def _commit(self, connection: Connection) -> None:
+        port = self._by_connection.get(connection)
+        if port is not None and port.is_guarded:
+            raise self._refuse(port, "connection.commit()")
+
+    def _do_execute(
+        self,
+        _cursor: DBAPICursor,
+        statement: str,
+        _parameters: object,
+        context: ExecutionContext | None,
+    ) -> None:
+        port = None if context is None else self._by_connection.get(context.root_connection)
+        if port is None:
+            return
+        if port.of_parent:
+            raise port.refuse_child()
+        if not port.wrote:
+            port.wrote = writes(statement)
+
+    def _do_execute_no_params(
+        self, cursor: DBAPICursor, statement: str, context: ExecutionContext | None
+    ) -> None:
+        self._do_execute(cursor, statement, None, context)
+
+    def _handle_error(self, context: ExceptionContext) -> None:
+        connection = context.connection
+        port = None if connection is None else self._by_connection.get(connection)
+        error = context.sqlalchemy_exception
+        if connection is None:
+            if error is not None and not context.is_pre_ping and self._is_connecting():
+                self.record_failure(error)
+        elif port is not None:
+            self._failed_on(connection, port, context)
+
+    def _failed_on(self, connection: Connection, port: Port, context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception or context.original_exception
+        port.record_failure(error)
+        port.suspect = port.suspect or error
+        port.lost |= is_rolled_back(context.original_exception, connection)
+        if port.is_rolling_back and not context.is_disconnect:
+            # Else the pool would get the connection back before Session.rollback() raises.
+            context.is_disconnect = True
+            context.invalidate_pool_on_disconnect = False

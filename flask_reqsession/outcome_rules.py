@@ -1,0 +1,141 @@
+"""What counts as a failure: exception classes first, then the HTTP status, then any exception."""
+
+from __future__ import annotations
+
+import inspect
+from http import HTTPStatus
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, cast
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.response import Response
+
+from flask_reqsession.contexts import serving_layers
+from flask_reqsession.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask_reqsession.options import StatusRule, TransactionOptions
+
+_PLAIN_BODIES = frozenset({str, bytes, dict, list})
+_DEFERRED = frozenset({CoroutineType, AsyncGeneratorType, GeneratorType})
+
+
+class Rules:
+    """The outcome rules of one scope.
+
+    ``function`` is the function that the scope wraps: where it turns out to be the view of the
+    running request, its return value is a response and has a status. A service function's return
+    value is its own business.
+    """
+
+    __slots__ = ("_commits", "_function", "_has_classes", "_rolls_back", "_status_fails")
+
+    def __init__(self, options: TransactionOptions, function: Callable[..., object] | None) -> None:
+        self._rolls_back = options.rollback_for
+        self._commits = options.no_rollback_for
+        self._has_classes = bool(options.rollback_for or options.no_rollback_for)
+        self._status_fails = _predicate(options.rollback_on_status)
+        self._function = function
+
+    def fails(self, error: BaseException) -> bool:
+        """Whether ``error`` leaving the body rolls back."""
+        if self._has_classes:
+            rolls_back = _distance(error, self._rolls_back)
+            commits = _distance(error, self._commits)
+            if rolls_back != commits:
+                return rolls_back < commits
+        if self._status_fails is not None and isinstance(error, HTTPException):
+            try:
+                return self._status_fails(_status_of_exception(error))
+            except Exception as broken:  # noqa: BLE001 - the user's predicate; the first cause wins
+                error.add_note(f"rollback_on_status also failed: {type(broken).__name__}: {broken}")
+        return True
+
+    def rejects(self, value: object) -> bool:
+        """Whether ``value``, returned by the body, rolls back: an error status, or no response.
+
+        :raises ConfigurationError: ``value`` is the work itself, which has not begun.
+        """
+        if self._function is None or type(value) in _PLAIN_BODIES:
+            return False
+        if type(value) in _DEFERRED:
+            self._refuse_deferred(value)
+        if self._status_fails is None:
+            return False
+        body, status = _body_and_status(value)
+        if body is None and self._is_called_by_flask():
+            return True  # Flask refuses it, whatever the status beside it
+        return status is not None and self._is_view() and self._status_fails(status)
+
+    def _refuse_deferred(self, value: object) -> None:
+        if inspect.isgenerator(value):
+            begun = inspect.getgeneratorstate(value) != inspect.GEN_CREATED
+            is_expression = value.gi_code.co_name == "<genexpr>"
+            if begun or is_expression or self._is_view():  # Flask streams what a view returns
+                return
+        elif inspect.iscoroutine(value):
+            if inspect.getcoroutinestate(value) != inspect.CORO_CREATED:
+                return
+            value.close()  # or Python warns that it was never awaited
+        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
+        raise ConfigurationError(
+            f"{name}() returned a {type(value).__name__} that has not begun, so its body would run "
+            "after the commit. Decorate the function that it comes from."
+        )
+
+    def _is_view(self) -> bool:
+        return any(layer is self._function for layer in serving_layers())
+
+    def _is_called_by_flask(self) -> bool:
+        """Whether the return value reaches Flask as it is: a decorator outside may turn it.
+
+        The layer right before the function is the scope's own wrapper. Before that only Flask's
+        view of a class-based view may come.
+        """
+        layers = serving_layers()
+        position = next((n for n, layer in enumerate(layers) if layer is self._function), 0)
+        return position == 1 or (position == 2 and not hasattr(layers[0], "__wrapped__"))  # noqa: PLR2004 - counted above
+
+
+def _predicate(rule: StatusRule) -> Callable[[int], bool] | None:
+    if rule is None or callable(rule):
+        return rule
+    statuses = frozenset(rule)
+    return lambda status: status in statuses
+
+
+def _distance(error: BaseException, classes: Iterable[type[BaseException]]) -> float:
+    """Return how far the nearest of ``classes`` is from the error's own class."""
+    mro = type(error).__mro__
+    return min((mro.index(each) for each in classes if each in mro), default=float("inf"))
+
+
+def _status_of_exception(error: HTTPException) -> int:
+    if error.response is not None:
+        return error.response.status_code
+    return HTTPStatus.OK if error.code is None else error.code  # what Werkzeug makes of none
+
+
+def _body_and_status(value: object) -> tuple[object, int | None]:
+    """Return what Flask will make of a view's return value: the body, and the status if it says one.
+
+    https://flask.palletsprojects.com/en/stable/quickstart/#about-responses
+    """
+    if isinstance(value, Response):
+        return value, value.status_code
+    if isinstance(value, HTTPException):
+        return value, _status_of_exception(value)
+    if not isinstance(value, tuple) or not value:
+        return value, None
+    body, *rest = cast("tuple[object, ...]", value)
+    if rest and isinstance(rest[0], int | str):
+        return body, _status_number(rest[0])
+    return _body_and_status(body)
+
+
+def _status_number(status: int | str) -> int | None:
+    """Read ``409``, ``"409"`` and ``"409 CONFLICT"``; leave nonsense to Flask."""
+    first, _, _ = str(int(status) if isinstance(status, int) else status).partition(" ")
+    return int(first) if first.isdigit() else None

@@ -1,0 +1,78 @@
+"""Pass events to the manager's ``_record_*`` methods, which the user may have overridden."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import exc
+from sqlalchemy.orm.exc import StaleDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask_reqsession.manager import RequestScopedSessionManager
+
+logger = logging.getLogger("flask_reqsession")
+
+
+class Recordings:
+    """Call the method for each event, once. One that fails is logged and disturbs nothing."""
+
+    def __init__(self, manager: RequestScopedSessionManager) -> None:
+        # Event listeners, which last as long as what they listen to, hold this object.
+        self._manager = weakref.ref(manager)
+
+    def created(self, duration: float) -> None:
+        """Record that a session was made."""
+        self._call("_record_session_creation", duration)
+
+    def closed(self, duration: float) -> None:
+        """Record that a session was closed."""
+        self._call("_record_session_closure", duration)
+
+    def committed(self) -> None:
+        """Record that a transaction was committed."""
+        self._call("_record_session_commit")
+
+    def rolled_back(self) -> None:
+        """Record that a transaction was rolled back."""
+        self._call("_record_session_rollback")
+
+    def reattached(self, object_type: str, duration: float) -> None:
+        """Record that an instance was attached to a session."""
+        self._call("_record_session_reattachment", object_type, duration)
+
+    def failed(self, error: BaseException) -> None:
+        """Record that a database operation failed."""
+        self._call("_record_session_error", type(error).__name__, _message(error))
+
+    def _call(self, method: str, *values: object) -> None:
+        manager = self._manager()
+        if manager is None:
+            return
+        try:
+            record: Callable[..., Any] = getattr(manager, method)
+            record(*values)
+        except Exception as error:  # noqa: BLE001 - the user's override must not disturb the request
+            logger.error(  # noqa: TRY400 - a traceback could carry row values
+                "%s() of the manager failed: %s", method, type(error).__name__
+            )
+
+
+def _message(error: BaseException) -> str:
+    """Describe ``error`` without the statement, its parameters and the row values in its text."""
+    if isinstance(error, exc.TimeoutError | StaleDataError):
+        return str(error)  # it speaks of a pool's size, or of a number of rows
+    original: Any = error.orig if isinstance(error, exc.StatementError) else error
+    name, code = type(original).__name__, _code(original)
+    return name if code is None else f"{name} ({code})"
+
+
+def _code(original: Any) -> object:  # noqa: ANN401 - of whatever driver
+    """Return what an operator would search for, in the words of the driver."""
+    arguments = getattr(original, "args", ())
+    if arguments and isinstance(arguments[0], int):
+        return arguments[0]  # MySQL and MariaDB
+    return getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)

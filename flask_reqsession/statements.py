@@ -1,0 +1,33 @@
+"""Tell statements that write from those that only read."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_LEADING: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
+_WRITING_WORD: Final = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE)
+_MAY_CONTAIN_WRITING: Final = frozenset({"WITH", "EXPLAIN"})
+_READING: Final = frozenset(
+    {
+        *("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC", "PRAGMA", "SET"),
+        *("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK"),
+    }
+)
+
+
+def writes(statement: str) -> bool:
+    """Whether ``statement`` may change something that a rollback would undo.
+
+    Its first word decides, and what is not known to read counts as writing: to refuse too much is
+    safe, to lose a write is not. A ``SELECT`` that writes, by a function or ``INTO``, cannot be
+    told from another.
+
+    >>> writes("SELECT 1"), writes("WITH gone AS (DELETE FROM t RETURNING id) SELECT id FROM gone")
+    (False, True)
+    """
+    found = _LEADING.match(statement)
+    word = found.group(1).upper() if found else ""
+    if word in _MAY_CONTAIN_WRITING:
+        return _WRITING_WORD.search(statement) is not None
+    return word not in _READING

@@ -1,0 +1,271 @@
+"""The unit of work: what a request, a streamed body or ``unit_of_work()`` has for its extent."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from flask_reqsession.effects import CLOSE, Failed
+from flask_reqsession.owners import effective_owner, who_owns
+from flask_reqsession.ports import AsyncSessionPort, Port, SessionPort
+
+if TYPE_CHECKING:
+    from flask_reqsession.effects import Outcome
+    from flask_reqsession.keeper import UnitKeeper
+
+logger = logging.getLogger("flask_reqsession")
+
+
+class Unit:
+    """The sessions of one extent, by bind; one owner; one end.
+
+    ``ports`` and ``async_ports`` hold what is current for each bind: a scope with a session of its
+    own puts its port there while it runs. ``opened`` holds every port, so that the end closes all.
+    """
+
+    __slots__ = (
+        "_context",
+        "async_ports",
+        "ended",
+        "kind",
+        "opened",
+        "owner",
+        "owner_name",
+        "ports",
+    )
+
+    def __init__(self, kind: str, context: object = None) -> None:
+        self._context = None if context is None else weakref.ref(context)
+        self.kind = kind
+        self.owner: object
+        self.owner, self.owner_name = who_owns()
+        self.ports: dict[str, SessionPort] = {}
+        self.async_ports: dict[str, AsyncSessionPort] = {}
+        self.opened: list[Port] = []
+        self.ended = False
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the running code may use the unit."""
+        return self.owner is effective_owner()
+
+    def began_in(self, context: object) -> bool:
+        """Whether the unit ends with ``context``, not with a copy of it."""
+        return self._context is not None and self._context() is context
+
+    def retire(self, port: Port) -> None:
+        """Forget a port that its scope has closed."""
+        if port in self.opened:
+            self.opened.remove(port)
+
+    def leave_to_parent(self) -> list[Port]:
+        """Leave the unit to the process that was forked. Return what must not be collected here.
+
+        To collect a session closes its connection, and that is the parent's.
+        """
+        self.owner = object()
+        self.owner_name = f"the parent process ({self.owner_name})"
+        left, self.opened = self.opened, []
+        for port in left:
+            port.leave_to_parent()
+        return left
+
+    # -- ends -----------------------------------------------------------------------------------
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Close every session for good; what fails becomes a note on ``error``, if there is one."""
+        self.ended = True
+        self.close_sessions(error)
+
+    def close_sessions(self, error: BaseException | None = None) -> None:
+        """Close every session. What fails is logged; only an exit such as Ctrl-C goes on."""
+        _forget(self.ports)
+        _forget(self.async_ports)
+        failures = Failures(error)
+        while self.opened:
+            port = self.opened[-1]
+            failures.see(
+                port.abandon() if isinstance(port, AsyncSessionPort) else port.perform(CLOSE)
+            )
+            self.retire(port)
+        failures.raise_exit()
+
+    async def aclose_async_sessions(self, error: BaseException | None = None) -> None:
+        """Close the async sessions, in the event loop that they belong to."""
+        _forget(self.async_ports)
+        failures = Failures(error)
+        for port in [port for port in self.opened if isinstance(port, AsyncSessionPort)]:
+            failures.see(await port.aperform(CLOSE))
+            self.retire(port)
+        failures.raise_exit()
+
+    async def aend(self, error: BaseException | None = None) -> None:
+        """Do what :meth:`end` does, async sessions first."""
+        try:
+            await self.aclose_async_sessions(error)
+        finally:
+            self.end(error)
+
+
+def _forget(ports: dict[str, Any]) -> None:
+    """Forget what is current, except where a scope runs: it shall find no other session."""
+    for bind in [bind for bind, port in ports.items() if port.scope is None]:
+        del ports[bind]
+
+
+class Failures:
+    """What went wrong while sessions were closed, when nobody is left who could handle it."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+        self._exit: BaseException | None = None
+
+    def see(self, outcome: Outcome) -> None:
+        """Log a failure and note it on the error; remember what asks the program to stop.
+
+        The log names the class only: the message of a database error could carry row values.
+        """
+        if not isinstance(outcome, Failed):
+            return
+        failure = outcome.error
+        logger.error("Closing a session failed: %s", type(failure).__name__)
+        if self._error is not None:
+            self._error.add_note(f"CLOSE also failed: {type(failure).__name__}: {failure}")
+        if not isinstance(failure, Exception) and self._exit is None:
+            self._exit = failure
+
+    def raise_exit(self) -> None:
+        """Let KeyboardInterrupt, GreenletExit and the like go on, now that all is closed."""
+        try:
+            if self._exit is not None:
+                raise self._exit
+        finally:
+            self._exit = self._error = None
+
+
+class Units:
+    """The units of live requests, keyed by an object of theirs and never keeping it alive.
+
+    An object that becomes garbage before its unit has ended leaves an orphan, which
+    :meth:`take_orphans` hands out: closing it in the collector could run anywhere, with any lock
+    held.
+    """
+
+    def __init__(self) -> None:
+        self._units: dict[weakref.ref[Any], Unit] = {}
+        self._orphans: deque[Unit] = deque()
+
+    def get(self, key: object) -> Unit | None:
+        """Return the unit of ``key``."""
+        return self._units.get(weakref.ref(key))
+
+    def add(self, key: object, unit: Unit) -> None:
+        """Keep ``unit`` for as long as ``key`` lives, an ended one as a mark that it has ended."""
+        self._units[weakref.ref(key, self._orphan)] = unit
+
+    def _orphan(self, reference: weakref.ref[Any]) -> None:
+        unit = self._units.pop(reference, None)
+        if unit is not None and unit.opened:
+            self._orphans.append(unit)
+
+    def take_orphans(self) -> list[Unit]:
+        """Return the orphans and forget them."""
+        orphans: list[Unit] = []
+        while self._orphans:
+            orphans.append(self._orphans.popleft())
+        return orphans
+
+    def all(self) -> list[Unit]:
+        """Return the units of all live requests, and the orphans."""
+        return [*self._units.values(), *self._orphans]
+
+
+class Place:
+    """A unit as it was last found from some context: valid for the same context and owner only.
+
+    ``chosen_in`` is the app context in which a decorator without a manager came to this keeper; an
+    ellipsis if none did.
+    """
+
+    __slots__ = (
+        "async_ports",
+        "chosen_in",
+        "context",
+        "is_default",
+        "keeper",
+        "owner",
+        "ports",
+        "unit",
+    )
+
+    def __init__(
+        self,
+        unit: Unit,
+        *,
+        context: object,
+        owner: object,
+        keeper: UnitKeeper,
+    ) -> None:
+        self.unit = unit
+        self.ports = unit.ports
+        self.async_ports = unit.async_ports
+        self.chosen_in: object = ...
+        self.context = context
+        self.owner = owner
+        self.keeper = keeper
+        self.is_default = keeper.is_default
+
+
+class OpenUnit:
+    """A unit opened by hand, as its context sees it: linked to the one around it."""
+
+    __slots__ = ("context", "keeper", "outer", "unit")
+
+    def __init__(self, unit: Unit, keeper: UnitKeeper, context: object) -> None:
+        self.unit = unit
+        self.keeper = keeper
+        self.context = context
+        self.outer: OpenUnit | None = None
+
+    def enter(self) -> None:
+        """Make this the current unit of the running context."""
+        self.outer = open_unit.get()
+        open_unit.set(self)
+        place.set(None)
+
+    def leave(self) -> None:
+        """Make the unit around this one current again.
+
+        Set, not reset by a token: a generator's steps may run in different contexts, and it may be
+        closed in one that never entered.
+        """
+        if open_unit.get() is self:
+            open_unit.set(self.outer)
+        place.set(None)
+
+
+place: Final[ContextVar[Place | None]] = ContextVar("flask_reqsession.place", default=None)
+"""A cache of the last look-up, validated at each use; every truth is elsewhere."""
+
+open_unit: Final[ContextVar[OpenUnit | None]] = ContextVar(
+    "flask_reqsession.open_unit", default=None
+)
+"""The innermost unit that was opened by hand in this context."""
+
+
+def forget_other_place(context: object) -> None:
+    """Forget what was found from another context: a request that was lost would be kept alive."""
+    here = place.get()
+    if here is not None and here.context is not context:
+        place.set(None)
+
+
+def nearest(keeper: UnitKeeper) -> OpenUnit | None:
+    """Return the innermost unit opened by hand for ``keeper`` that has not ended."""
+    opened = open_unit.get()
+    while opened is not None and (opened.keeper is not keeper or opened.unit.ended):
+        opened = opened.outer
+    return opened

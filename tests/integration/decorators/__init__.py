@@ -1,0 +1,1 @@
+"""What the decorators do to functions, callers and frameworks."""

@@ -1,0 +1,33 @@
+"""A shop for each test, which is looked through at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.manager.shop import Shop
+
+
+@pytest.fixture
+def shop(sqlite_file_url: str) -> Iterator[Shop]:
+    """Give a shop on a SQLite file; at its end no connection may be checked out."""
+    shop = Shop(sqlite_file_url)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def postgresql_shop(postgresql_url: str) -> Iterator[Shop]:
+    """Give a shop on PostgreSQL; at its end no connection may be checked out."""
+    shop = Shop(postgresql_url)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def any_shop(database_url: str) -> Iterator[Shop]:
+    """Give a shop on each database; at its end no connection may be checked out."""
+    shop = Shop(database_url)
+    yield shop
+    shop.close()

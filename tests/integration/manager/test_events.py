@@ -1,0 +1,358 @@
+"""Each event is told once, with no row value and no credential in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, insert, select
+from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, make_transient_to_detached
+
+from flask_reqsession import RequestScopedSessionManager
+from tests.integration.manager.faults import FaultError
+from tests.integration.manager.shop import Base, Note, Shop, connections_held, texts
+
+SECRET = "battery-staple"
+UNIQUE = "error IntegrityError: IntegrityError (SQLITE_CONSTRAINT_UNIQUE)"
+
+
+def read(shop: Shop) -> None:
+    """Only read."""
+    texts(shop.session)
+
+
+def fail(shop: Shop) -> None:
+    """Write, and raise."""
+    shop.write()
+    raise FaultError("body")
+
+
+def fail_to_find(shop: Shop) -> None:
+    """Raise what SQLAlchemy raises for an answer."""
+    shop.session.scalars(select(Note)).one()
+
+
+def fail_to_flush(shop: Shop) -> None:
+    """Write the same text twice."""
+    shop.write()
+    shop.write()
+
+
+def fail_to_commit(shop: Shop) -> None:
+    """Leave to the flush of the commit what it cannot do."""
+    shop.session.add_all([Note(text="same"), Note(text="same")])
+
+
+def swallow(shop: Shop) -> None:
+    """Fail in a savepoint of the user's own, and go on."""
+    shop.write()
+    try:
+        with shop.session.begin_nested():
+            shop.write()
+    except DBAPIError:
+        shop.write("another")
+
+
+def nest(shop: Shop) -> None:
+    """Write in scopes that join, and in a savepoint."""
+    with shop.manager.session_scope():
+        shop.write("joined")
+    with shop.manager.session_scope(propagation="NESTED"):
+        shop.write("nested")
+
+
+def write_aside(shop: Shop) -> None:
+    """Write in a transaction of its own."""
+    with shop.manager.session_scope(propagation="REQUIRES_NEW"):
+        shop.write("aside")
+
+
+def do_nothing(_shop: Shop) -> None:
+    """Leave the session alone."""
+
+
+WORK: dict[Callable[[Shop], None], list[str]] = {
+    do_nothing: [],
+    read: ["created", "commit", "closed"],
+    nest: ["created", "commit", "closed"],
+    fail: ["created", "rollback", "closed"],
+    fail_to_find: ["created", "rollback", "closed"],
+    fail_to_flush: ["created", UNIQUE, "rollback", "closed"],
+    fail_to_commit: ["created", UNIQUE, "rollback", "closed"],
+    swallow: ["created", UNIQUE, "commit", "closed"],
+    write_aside: ["created", "commit", "closed"],
+}
+each_work = pytest.mark.parametrize(
+    ("work", "told"), WORK.items(), ids=[work.__name__ for work in WORK]
+)
+
+
+@pytest.mark.rule("M7")
+@each_work
+def test_a_scope_tells_of_its_outermost_end_once(
+    shop: Shop, work: Callable[[Shop], None], told: list[str]
+) -> None:
+    """A COMMIT or ROLLBACK that was sent is one event, a failing operation one, an answer none."""
+    decorated = shop.manager.transactional(lambda: work(shop))
+    with shop.manager.unit_of_work():
+        try:
+            decorated()
+        except (DBAPIError, FaultError, NoResultFound):
+            assert "rollback" in told
+    assert shop.events == told
+
+
+@pytest.mark.rule("M7")
+@each_work
+def test_a_view_tells_the_same(
+    shop: Shop, work: Callable[[Shop], None], told: list[str]
+) -> None:
+    """Flask's handling of the exception adds nothing."""
+    shop.serve(shop.manager.transactional(lambda: (work(shop), "ok")[1]))
+    assert shop.events == told
+
+
+@pytest.mark.rule("M7")
+@pytest.mark.parametrize(
+    ("work", "told"),
+    [
+        (read, ["created", "closed"]),
+        (lambda shop: shop.write(), ["created", "rollback", "closed"]),
+        (lambda shop: shop.session.add(Note(text="new")), ["created", "rollback", "closed"]),
+        (lambda shop: (shop.write(), shop.session.commit()), ["created", "closed"]),
+        (
+            lambda shop: shop.session.execute(insert(Note).values(text="core")),
+            ["created", "rollback", "closed"],
+        ),
+    ],
+    ids=["only read", "written", "pending", "committed by hand", "written by Core"],
+)
+def test_closing_a_session_counts_a_rollback_only_if_something_was_lost(
+    shop: Shop, work: Callable[[Shop], object], told: list[str]
+) -> None:
+    """Outside of scopes: one that only read counts none."""
+    shop.serve(lambda: (work(shop), "ok")[1])
+    assert shop.events == told
+
+
+@pytest.mark.rule("M7")
+def test_a_change_that_changes_nothing_is_not_lost(shop: Shop) -> None:
+    """SQLAlchemy calls an attribute dirty that was set to what it was."""
+    shop.keep("same")
+
+    def view() -> str:
+        note = shop.session.scalars(select(Note)).one()
+        note.text = "same"
+        return "ok"
+
+    shop.serve(view)
+    assert shop.events == ["created", "closed"]
+
+
+@pytest.mark.rule("M7")
+def test_a_reattachment_is_told_with_its_type(shop: Shop) -> None:
+    """By ``ensure_session_attachment`` and by the decorator; one that was there already is none."""
+    shop.keep("loaded")
+    note = Note(id=1)
+    make_transient_to_detached(note)
+    other = Note(id=1)
+    make_transient_to_detached(other)
+
+    with shop.manager.unit_of_work():
+        shop.manager.ensure_session_attachment(note)
+        shop.manager.ensure_session_attachment(note)
+    with shop.manager.unit_of_work():
+        shop.manager.reattach_args(lambda note: note)(other)
+    assert shop.events == ["created", "reattached Note", "closed"] * 2
+
+
+@pytest.mark.rule("M7")
+def test_durations_are_seconds(shop: Shop) -> None:
+    """Not milliseconds, and never negative."""
+    shop.serve(lambda: str(read(shop)))
+    assert len(shop.manager.durations) == 2
+    assert all(0 <= duration < 5 for duration in shop.manager.durations)
+
+
+@pytest.mark.rule("M7")
+def test_a_connection_that_cannot_be_made_is_one_error(shop: Shop) -> None:
+    """In a scope, and outside of every one, where nobody of ours sees the exception pass."""
+    shop.engine.dispose()
+
+    @event.listens_for(shop.engine, "do_connect")
+    def refuse(*_arguments: object) -> None:
+        raise shop.engine.dialect.loaded_dbapi.OperationalError(SECRET)
+
+    told = ["created", "error OperationalError: OperationalError", "closed"]
+    shop.app.add_url_rule("/plain", "plain", lambda: str(read(shop)))
+    shop.app.add_url_rule("/scoped", "scoped", shop.manager.transactional(lambda: str(read(shop))))
+
+    shop.get("/plain")
+    assert shop.events == told
+    shop.get("/scoped")
+    assert shop.events == [*told[:2], "rollback", "closed"]
+    with pytest.raises(OperationalError):
+        shop.engine.connect()
+    assert shop.events == []
+    event.remove(shop.engine, "do_connect", refuse)
+
+
+@pytest.mark.rule("M7")
+def test_a_pool_that_has_nothing_left_is_one_error(sqlite_file_url: str) -> None:
+    """The database was not asked, but the operation failed."""
+    engine = create_engine(sqlite_file_url, pool_size=1, max_overflow=0, pool_timeout=0)
+    shop = Shop(sqlite_file_url)
+    manager = type(shop.manager)(engine)
+    with engine.connect(), manager.unit_of_work():
+        with pytest.raises(PoolTimeout):
+            manager.transactional(lambda: texts(manager.session))()
+        created, error, rollback = manager.events
+        assert error.startswith("error TimeoutError: QueuePool limit of size 1 overflow 0 reached")
+        assert (created, rollback) == ("created", "rollback")
+    shop.close()
+    engine.dispose()
+
+
+@pytest.mark.rule("M7")
+def test_what_others_do_with_the_engine_is_no_event(shop: Shop) -> None:
+    """Neither their sessions nor their errors."""
+    shop.keep("taken")
+    factory_of_ours = shop.manager.databases.source().event_target
+    assert factory_of_ours is not None
+    with factory_of_ours() as session:
+        session.add(Note(text="taken"))
+        with pytest.raises(DBAPIError):
+            session.commit()
+    with Session(shop.engine) as session, pytest.raises(DBAPIError):
+        session.execute(insert(Note).values(text="taken"))
+    assert shop.events == []
+
+
+class Failing(RequestScopedSessionManager):
+    """A manager whose every override raises."""
+
+    def _record_session_creation(self, duration: float) -> None:
+        raise FaultError(SECRET)
+
+    def _record_session_closure(self, duration: float) -> None:
+        raise FaultError(SECRET)
+
+    def _record_session_commit(self) -> None:
+        raise FaultError(SECRET)
+
+    def _record_session_rollback(self) -> None:
+        raise FaultError(SECRET)
+
+    def _record_session_reattachment(self, object_type: str, duration: float) -> None:
+        raise FaultError(SECRET)
+
+    def _record_session_error(self, error_type: str, error_message: str) -> None:
+        raise FaultError(SECRET)
+
+
+@pytest.mark.rule("M7", "M17")
+def test_an_override_that_fails_disturbs_nothing(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, by its name and the class of the exception, and the request goes on."""
+    manager = Failing(shop.url)
+    engine = manager.databases.engine()
+    note = Note(id=1)
+    make_transient_to_detached(note)
+
+    with manager.session_scope() as session:
+        session.add(Note(text="kept"))
+    with manager.unit_of_work():
+        assert manager.ensure_session_attachment(note) is note
+        with pytest.raises(DBAPIError), manager.session_scope() as session:
+            session.add(Note(text="kept"))
+    assert shop.kept() == ["kept"]
+    assert connections_held(engine) == 0
+    manager.databases.dispose()
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        f"_record_session_{event}() of the manager failed: FaultError"
+        for event in (
+            *("creation", "commit", "closure"),
+            *("creation", "reattachment", "error", "rollback", "closure"),
+        )
+    ]
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+@pytest.mark.rule("M7", "O2")
+def test_by_default_the_events_are_counted(shop: Shop) -> None:
+    """``manager.metrics`` is safe to send anywhere."""
+    manager = RequestScopedSessionManager(shop.url)
+    with manager.session_scope() as session:
+        session.add(Note(text="kept"))
+    note = shop.manager.transactional(lambda: shop.session.scalars(select(Note)).one())()
+    with manager.unit_of_work():
+        manager.ensure_session_attachment(note)
+        with pytest.raises(DBAPIError), manager.session_scope() as session:
+            session.add(Note(text="kept"))
+    manager.databases.dispose()
+
+    snapshot = json.loads(json.dumps(manager.metrics.snapshot()))
+    durations = snapshot.pop("durations")
+    assert snapshot == {
+        "sessions_created": 2,
+        "sessions_closed": 2,
+        "commits": 1,
+        "rollbacks": 1,
+        "reattached_Note": 1,
+        "errors_IntegrityError": 1,
+    }
+    assert sorted(durations) == ["reattached_Note", "sessions_closed", "sessions_created"]
+
+
+@pytest.mark.rule("M7", "O5")
+def test_nothing_that_is_told_or_logged_holds_a_row_value_or_a_credential(
+    postgresql_shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL puts the values of a row into its messages; a URL has a password."""
+    shop = postgresql_shop
+    caplog.set_level(logging.DEBUG, logger="flask_reqsession")
+    secret_url = shop.engine.url.set(password=SECRET)
+    manager = RequestScopedSessionManager(secret_url)
+
+    for _ in range(2):
+        try:
+            with manager.session_scope() as session:
+                session.add(Note(text=SECRET))
+        except DBAPIError:
+            assert manager.metrics.snapshot()["errors_IntegrityError"] == 1
+    with shop.manager.unit_of_work():
+        with pytest.raises(DBAPIError):
+            shop.write(SECRET)
+        info = json.dumps(shop.manager.get_session_info())
+    manager.databases.dispose()
+
+    told = shop.events + [record.getMessage() for record in caplog.records] + [info]
+    assert "error IntegrityError: UniqueViolation (23505)" in told
+    assert any("UniqueViolation (23505)" in each for each in told)
+    assert not [each for each in told if SECRET in each]
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+@pytest.mark.rule("M7", "O5")
+def test_the_code_of_each_database_is_told(any_shop: Shop) -> None:
+    """What an operator searches for, in the words of each driver."""
+    shop = any_shop
+    with shop.manager.unit_of_work(), pytest.raises(DBAPIError):
+        fail_to_flush(shop)
+
+    codes = {"sqlite": "SQLITE_CONSTRAINT_UNIQUE", "postgresql": "23505", "mariadb": "1062"}
+    (error,) = [each for each in shop.events if each.startswith("error")]
+    assert error.endswith(f"({codes[shop.engine.dialect.name]})")
+
+
+def test_the_tables_are_there(shop: Shop) -> None:
+    """The shop's own engine made them."""
+    engine: Engine = shop.engine
+    assert set(Base.metadata.tables) == {"note"}
+    assert engine is shop.manager.databases.engine()

@@ -1,0 +1,1 @@
+"""The transaction rules, seen from the user's side: real decorators, a real database."""

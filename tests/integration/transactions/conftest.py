@@ -1,0 +1,64 @@
+"""A world for each test, in both colours, and asynchronous tests that run in either."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.transactions.worlds import AsyncWorld, AwaitedWorld, SyncWorld, World
+from tests.servers.connections import async_url_of
+
+
+def make_world(kind: str, url: str) -> World:
+    """Return a world on the database at ``url``."""
+    if kind == "async":
+        return AsyncWorld(url, async_url_of(url))
+    return AwaitedWorld(url) if kind == "awaited" else SyncWorld(url)
+
+
+@pytest.fixture(params=["sync", "async", "awaited"])
+def world(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[World]:
+    """Give a manager on a SQLite file: for functions, for coroutines with either session."""
+    world = make_world(request.param, sqlite_file_url)
+    yield world
+    assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture(params=["async", "awaited"])
+def awaiting_world(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[World]:
+    """Give a manager on a SQLite file for coroutines, with either kind of session."""
+    world = make_world(request.param, sqlite_file_url)
+    yield world
+    assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture
+def sync_world(sqlite_file_url: str) -> Iterator[SyncWorld]:
+    """Give a manager of synchronous sessions on a SQLite file."""
+    world = SyncWorld(sqlite_file_url)
+    yield world
+    world.manager.databases.dispose()
+    assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture(params=["sync", "async"])
+def everywhere(request: pytest.FixtureRequest, database_url: str) -> Iterator[World]:
+    """Give a manager on each database, once for each colour."""
+    world = make_world(request.param, database_url)
+    yield world
+    assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function in its world."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {
+        name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters
+    }
+    worlds = [given for given in arguments.values() if isinstance(given, World)]
+    worlds[0].run(lambda: pyfuncitem.obj(**arguments))
+    return True
