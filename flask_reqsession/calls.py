@@ -131,7 +131,10 @@ def _async_call(plan: CallPlan) -> Call:
         ended = execution.start()
         while ended is None:
             ended = execution.finish(await aattempt(body))
-        return result_of(ended)
+        try:
+            return result_of(ended)
+        finally:
+            del ended  # else the frame, the outcome and its traceback are a cycle
 
     return call
 

@@ -8,11 +8,11 @@ supply it; ``run`` supplies it from a function. ``None`` means "run the body now
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol
 
 from flask_reqsession.effects import CALL, Failed, Flow, Ok, Outcome, Request
 
-T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Performer(Protocol):
@@ -54,20 +54,29 @@ async def aadvance(
     return None
 
 
-def attempt(body: Callable[[], object]) -> Outcome:
-    """Call ``body`` and return what happened as a value."""
+def attempt(body: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Outcome:
+    """Call ``body`` and return what happened as a value.
+
+    The references are dropped on the way out, since an argument may hold the very error.
+    """
     try:
-        return Ok(body())
+        return Ok(body(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and GreenletExit roll back too
         return Failed(error)
+    finally:
+        del body, args, kwargs
 
 
-async def aattempt(body: Callable[[], Awaitable[object]]) -> Outcome:
-    """Await ``body()`` and return what happened as a value."""
+async def aattempt(
+    body: Callable[P, Awaitable[object]], *args: P.args, **kwargs: P.kwargs
+) -> Outcome:
+    """Await ``body`` and return what happened as a value."""
     try:
-        return Ok(await body())
+        return Ok(await body(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - CancelledError rolls back too
         return Failed(error)
+    finally:
+        del body, args, kwargs
 
 
 def result_of(outcome: Outcome) -> object:

@@ -78,6 +78,7 @@ class UnitKeeper:
             and here.owner is owner
             and here.keeper is self
             and not here.unit.ended
+            and not here.unit.of_parent
         ):
             return here
         unit = self._opened_unit(context)
@@ -218,7 +219,8 @@ class UnitKeeper:
         forget_other_place(context)
         self._end_orphans()
         if context is not None and self._request_unit(context) is None:
-            self._begin_unit(context)
+            unit = self._begin_unit(context)
+            place.set(Place(unit, context=context, owner=current_owner(), keeper=self))
 
     def _end_orphans(self) -> None:
         for orphan in self._requests.take_orphans():

@@ -127,8 +127,7 @@ class Observer:
     def _after_soft_rollback(self, session: Session, ended: SessionTransaction) -> None:
         port = self._by_session.get(session)
         if port is not None and port.is_guarded and ended.parent is None:
-            error, port.refusal = port.refusal, None
-            raise error or self._refuse(port, "session.rollback()")
+            raise port.take_refusal()
 
     def _refuse(self, port: Port, what: str) -> ManualCommitError:
         scope = port.guarded_scope

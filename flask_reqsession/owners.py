@@ -32,11 +32,23 @@ running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = _get_runni
 """The event loop that runs the code, None outside every one."""
 
 
-class Owner(NamedTuple):
-    """Who owns what is made now, and what messages call it."""
+class Owner:
+    """Who owns what is made now. What messages call it is worked out when one is written."""
 
-    owner: object
-    name: str
+    __slots__ = ("_thread", "owner")
+
+    def __init__(self, owner: object) -> None:
+        self.owner: object = owner
+        self._thread = threading.current_thread()
+
+    @property
+    def name(self) -> str:
+        """The thread by name, and the task or greenlet in it."""
+        words = f"thread {self._thread.name!r}"
+        if isinstance(self.owner, asyncio.Task):
+            return f"task {self.owner.get_name()!r} in {words}"
+        # A thread's main greenlet has no parent, and a thread has none either.
+        return words if getattr(self.owner, "parent", None) is None else f"a greenlet in {words}"
 
 
 class _Loan(NamedTuple):
@@ -70,7 +82,7 @@ def who_owns() -> Owner:
     loan = _loan.get()
     if loan is not None and loan.borrower is current_owner():
         return loan.lender
-    return Owner(current_owner(), describe_current())
+    return Owner(current_owner())
 
 
 @contextmanager
@@ -89,10 +101,4 @@ def borrowing_from(lender: Owner) -> Generator[None]:
 
 def describe_current() -> str:
     """Name the running thread, and the task or greenlet in it, for an error message."""
-    words = [f"thread {threading.current_thread().name!r}"]
-    owner = current_owner()
-    if isinstance(owner, asyncio.Task):
-        words.insert(0, f"task {owner.get_name()!r} in")
-    elif getattr(owner, "parent", None) is not None:
-        words.insert(0, "a greenlet in")
-    return " ".join(words)
+    return Owner(current_owner()).name

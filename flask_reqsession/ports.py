@@ -143,6 +143,13 @@ class Port(ABC):
             raise RuntimeError("No scope guards this session.")
         return scope
 
+    def take_refusal(self) -> ManualCommitError:
+        """Return what the end of the transaction by hand was refused with."""
+        refusal, self.refusal = self.refusal, None
+        if refusal is None:
+            raise RuntimeError("No transaction was ended by hand.")
+        return refusal
+
     def record_failure(self, error: BaseException) -> None:
         """Record a failing database operation, once however many layers it passes."""
         self._observer.record_failure(error)

@@ -10,8 +10,6 @@ from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flask_reqsession.manager import RequestScopedSessionManager
 
 logger = logging.getLogger("flask_reqsession")
@@ -53,8 +51,7 @@ class Recordings:
         if manager is None:
             return
         try:
-            record: Callable[..., Any] = getattr(manager, method)
-            record(*values)
+            getattr(manager, method)(*values)
         except Exception as error:  # noqa: BLE001 - the user's override must not disturb the request
             logger.error(  # noqa: TRY400 - a traceback could carry row values
                 "%s() of the manager failed: %s", method, type(error).__name__

@@ -29,6 +29,7 @@ class SavepointGuard:
         self.engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         """The engines that the watched sessions were seen to use."""
         self._right: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self._wrong: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def watch(self, target: sessionmaker[Any] | Session) -> None:
@@ -47,8 +48,9 @@ class SavepointGuard:
             return True
         driver: Any = connection.connection.driver_connection
         is_open: bool = driver.in_transaction
-        # In legacy mode an earlier write may have opened it, so that says nothing of the next time.
-        if is_open and not _is_legacy(driver):
+        if not is_open:
+            self._wrong.add(connection.engine)
+        elif not _is_legacy(driver):  # else an earlier write may have opened it
             self._right.add(connection.engine)
         return is_open
 
@@ -61,6 +63,8 @@ class SavepointGuard:
         self.engines.add(engine)
         if transaction.nested or connection.in_nested_transaction():
             _refuse_unless_open(connection)
+        elif engine in self._wrong:
+            connection.info[_WAS_OPEN] = False
         else:
             connection.info[_WAS_OPEN] = self.examine(connection)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from types import MappingProxyType
 
 
 class ScopeState(Enum):
@@ -16,21 +15,13 @@ class ScopeState(Enum):
     UNKNOWN = "was sent to COMMIT and got no answer"
 
     def may_become(self, target: ScopeState) -> bool:
-        """Whether the move to ``target`` is legal.
+        """Whether the move to ``target`` is legal: from new to active, from active to an end.
 
         >>> ScopeState.ACTIVE.may_become(ScopeState.COMMITTED)
         True
         >>> ScopeState.COMMITTED.may_become(ScopeState.ROLLED_BACK)
         False
         """
-        return target in _MOVES[self]
-
-
-_ENDS = frozenset({ScopeState.COMMITTED, ScopeState.ROLLED_BACK, ScopeState.UNKNOWN})
-_MOVES = MappingProxyType(
-    {
-        ScopeState.NEW: frozenset({ScopeState.ACTIVE}),
-        ScopeState.ACTIVE: _ENDS,
-        **dict.fromkeys(_ENDS, frozenset[ScopeState]()),
-    }
-)
+        if self is ScopeState.NEW:
+            return target is ScopeState.ACTIVE
+        return self is ScopeState.ACTIVE and target not in (ScopeState.NEW, ScopeState.ACTIVE)

@@ -27,7 +27,7 @@ def steps(
     """
     ended = execution.start()
     if ended is None:
-        step = attempt(lambda: _first(body))
+        step = attempt(_first, body)
         while isinstance(step, Ok):
             generator, value = step.value  # type: ignore[misc]  # a pair, see _first()
             sent, refused = None, execution.pause()
@@ -37,7 +37,7 @@ def steps(
                 except BaseException as error:  # noqa: BLE001 - the consumer throws it to the body
                     refused = Failed(error)
                 refused = _first_cause(refused, attempt(execution.resume))
-            step = attempt(lambda g=generator, s=sent, r=refused: _next(g, s, r))  # type: ignore[misc]
+            step = attempt(_next, generator, sent, refused)
             del sent, refused
         if isinstance(step.error, StopIteration):
             ended = execution.finish(Ok(step.error.value))
@@ -73,7 +73,7 @@ async def asteps(
     """Do what :func:`steps` does for an async generator, which has no return value."""
     ended = await _awaited(execution.start())
     if ended is None:
-        step = await aattempt(lambda: _afirst(body))
+        step = await aattempt(_afirst, body)
         while isinstance(step, Ok):
             generator, value = step.value  # type: ignore[misc]  # a pair, see _afirst()
             sent, refused = None, await _awaited(execution.pause())
@@ -83,7 +83,7 @@ async def asteps(
                 except BaseException as error:  # noqa: BLE001 - the consumer throws it to the body
                     refused = Failed(error)
                 refused = _first_cause(refused, attempt(execution.resume))
-            step = await aattempt(lambda g=generator, s=sent, r=refused: _anext(g, s, r))  # type: ignore[misc]
+            step = await aattempt(_anext, generator, sent, refused)
             del sent, refused
         is_through = isinstance(step.error, StopAsyncIteration)
         ended = await _awaited(execution.finish(Ok() if is_through else step))
@@ -127,4 +127,7 @@ async def _awaited(value: Any) -> Any:
 def _result_of(ended: Outcome | None) -> object:
     if ended is None:
         raise RuntimeError("A generator cannot be run again.")
-    return result_of(ended)
+    try:
+        return result_of(ended)
+    finally:
+        del ended  # else the frame, the outcome and its traceback are a cycle

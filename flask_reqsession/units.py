@@ -31,21 +31,31 @@ class Unit:
         "async_ports",
         "ended",
         "kind",
+        "of_parent",
         "opened",
         "owner",
-        "owner_name",
+        "_made_by",
+        "_is_of_parent",
         "ports",
     )
 
     def __init__(self, kind: str, context: object = None) -> None:
         self._context = None if context is None else weakref.ref(context)
         self.kind = kind
-        self.owner: object
-        self.owner, self.owner_name = who_owns()
+        self._made_by = who_owns()
+        self._is_of_parent = False
+        self.owner: object = self._made_by.owner
         self.ports: dict[str, SessionPort] = {}
         self.async_ports: dict[str, AsyncSessionPort] = {}
         self.opened: list[Port] = []
         self.ended = False
+        self.of_parent = False
+
+    @property
+    def owner_name(self) -> str:
+        """What messages call the owner."""
+        name = self._made_by.name
+        return f"the parent process ({name})" if self._is_of_parent else name
 
     @property
     def is_mine(self) -> bool:
@@ -66,11 +76,14 @@ class Unit:
 
         To collect a session closes its connection, and that is the parent's.
         """
+        self.of_parent = True
         self.owner = object()
-        self.owner_name = f"the parent process ({self.owner_name})"
+        self._is_of_parent = True
         left, self.opened = self.opened, []
         for port in left:
             port.leave_to_parent()
+        self.ports.clear()
+        self.async_ports.clear()
         return left
 
     # -- ends -----------------------------------------------------------------------------------
@@ -82,6 +95,8 @@ class Unit:
 
     def close_sessions(self, error: BaseException | None = None) -> None:
         """Close every session. What fails is logged; only an exit such as Ctrl-C goes on."""
+        if not self.opened:
+            return
         _forget(self.ports)
         _forget(self.async_ports)
         failures = Failures(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -34,8 +34,8 @@ class Shape:
         return self._function([each for each in self.parameters if each is not self.session])
 
     @staticmethod
-    def _function(parameters: object) -> Function:
-        signature = inspect.Signature(list(parameters))  # type: ignore[call-overload]
+    def _function(parameters: Iterable[Parameter]) -> Function:
+        signature = inspect.Signature(list(parameters))
         namespace: dict[str, Any] = {}
         exec(f"def function{signature}: return dict(locals())", namespace)  # noqa: S102 - the point
         function: Function = namespace["function"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import (
     Column,
+    Integer,
     MetaData,
     Table,
     create_engine,
@@ -88,7 +89,7 @@ def test_what_is_loaded_stays_readable_without_sql(
         lambda shop: shop.session.connection().execute(insert(Note), [{"text": "a"}, {"text": "b"}]),
         lambda shop: shop.session.connection().exec_driver_sql("DELETE FROM note"),
         lambda shop: shop.session.bulk_insert_mappings(Note, [{"text": "new"}]),  # type: ignore[arg-type]
-        lambda shop: shop.session.execute(CreateTable(Table("other", MetaData(), Column("id")))),
+        lambda shop: shop.session.execute(CreateTable(Table("other", MetaData(), Column("id", Integer)))),
     ],
     ids=[
         *("pending", "flushed", "changed", "deleted", "Core", "text", "WITH", "DDL"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from flask import Flask
@@ -341,3 +341,61 @@ def test_an_interrupt_during_the_wait_ends_the_attempts(
     assert attempts == [1]
     assert not sync_world.manager.is_session_active()
     assert sync_world.kept() == []
+
+
+@pytest.mark.rule("T21")
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_serialization_failure_is_run_again(postgresql_url: str, colour: str) -> None:
+    """SQLSTATE 40001: somebody else changed what this transaction had read."""
+    world = make_world(colour, postgresql_url)
+    attempts: list[int] = []
+
+    @world.transactional(retry=Retry(**AT_ONCE))
+    async def pay() -> None:
+        attempts.append(1)
+        await world.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await world.read()
+        if len(attempts) == 1:
+            with world.second_connection() as connection:
+                connection.exec_driver_sql("UPDATE note SET text = 'meanwhile'")
+        await world.execute("UPDATE note SET text = 'paid'")
+
+    async def main() -> None:
+        async with world.scope():
+            await world.write("rent")
+        await pay()
+
+    world.run(main)
+    assert attempts == [1, 1]
+    assert world.kept() == ["paid"]
+
+
+@pytest.mark.rule("T21")
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_lock_that_mariadb_does_not_wait_for_is_run_again(mariadb_url: str, colour: str) -> None:
+    """Error 1205: the statement alone was rolled back, and the whole call is run again."""
+    world = make_world(colour, mariadb_url)
+    attempts: list[int] = []
+    with ExitStack() as stack:
+
+        def give_up(_attempt: int, _error: BaseException) -> None:
+            stack.close()
+
+        @world.transactional(retry=Retry(before_retry=give_up, **AT_ONCE))
+        async def pay() -> None:
+            attempts.append(1)
+            await world.execute("SET innodb_lock_wait_timeout = 0")
+            await world.write(f"note {len(attempts)}")
+            await world.execute("UPDATE note SET text = 'paid' WHERE text = 'rent'")
+
+        async def main() -> None:
+            async with world.scope():
+                await world.write("rent")
+            holder = stack.enter_context(world.second_connection())
+            holder.exec_driver_sql("UPDATE note SET text = 'held' WHERE text = 'rent'")
+            holder.exec_driver_sql("UPDATE note SET text = 'rent' WHERE text = 'held'")
+            await pay()
+
+        world.run(main)
+    assert attempts == [1, 1]
+    assert world.kept() == ["paid", "note 2"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, String, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, String, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_reqsession import DatabaseManager, RequestScopedSessionManager
@@ -166,6 +166,14 @@ class World(ABC):
     async def execute(self, sql: str) -> None:
         """Execute plain SQL in the current session."""
         await self.do(lambda session: session.execute(text(sql)))
+
+    @contextmanager
+    def second_connection(self) -> Iterator[Connection]:
+        """Give a connection that nothing else uses; it commits at the end."""
+        engine = create_engine(self.url)
+        with engine.begin() as connection:
+            yield connection
+        engine.dispose()
 
     def kept(self) -> list[object]:
         """Return the texts that a second connection sees."""
