@@ -16,17 +16,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
-
-def _strand_getter() -> Callable[[], object]:
-    try:
-        from greenlet import getcurrent  # noqa: PLC0415 - an optional dependency of SQLAlchemy
-    except ImportError:  # there are no greenlets then: the thread decides
-        return threading.current_thread
-    return getcurrent
+from greenlet import getcurrent
 
 
-current_strand: Final = _strand_getter()
-"""The running greenlet (each thread has a main one of its own), or the thread."""
+current_strand: Final[Callable[[], object]] = getcurrent
+"""The running greenlet; each thread has a main one of its own."""
 
 running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = _get_running_loop
 """The event loop that runs the code, None outside every one."""
@@ -47,7 +41,7 @@ class Owner:
         words = f"thread {self._thread.name!r}"
         if isinstance(self.owner, asyncio.Task):
             return f"task {self.owner.get_name()!r} in {words}"
-        # A thread's main greenlet has no parent, and a thread has none either.
+        # A thread's main greenlet has no parent.
         return words if getattr(self.owner, "parent", None) is None else f"a greenlet in {words}"
 
 

@@ -156,8 +156,7 @@ def test_a_swallowed_failure_of_a_joined_call_is_an_unexpected_rollback(
 @both_colours
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_rollback_only_is_quiet_even_if_a_failure_was_swallowed_before(
-    drive: Callable[[Script, Flow], Outcome],
-    swallowed: bool,  # noqa: FBT001 - a parameter of the test
+    drive: Callable[[Script, Flow], Outcome], swallowed: bool
 ) -> None:
     """set_rollback_only() is a decision, not an accident: nothing is raised."""
     scope = Scope("pay()", RULES)
@@ -193,9 +192,7 @@ def test_an_exception_that_commits_is_the_context_of_a_failed_commit() -> None:
 
 @pytest.mark.rule("T3")
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_joined_call_sends_nothing_and_dooms_only_by_failing(
-    fails: bool,  # noqa: FBT001 - a parameter of the test
-) -> None:
+def test_a_joined_call_sends_nothing_and_dooms_only_by_failing(fails: bool) -> None:
     """Joining costs no effect; the failure is remembered with the name of the call."""
     scope = Scope("pay()", RULES)
     script = Script({"body"} if fails else ())
@@ -245,7 +242,7 @@ class Policy:
         """Wait longer after each attempt."""
         return attempt / 10
 
-    def announce(self, attempt: int, _error: BaseException) -> None:
+    def announce(self, attempt: int, error: BaseException) -> None:  # noqa: ARG002 - the protocol's
         """Remember the attempt."""
         self.announcements.append(attempt)
         if self.announced is not None:
@@ -281,7 +278,7 @@ def test_a_retried_call_runs_anew_each_time_until_the_attempts_run_out(
 def test_a_call_that_succeeds_or_fails_otherwise_is_not_run_again(failing: set[str]) -> None:
     """Only what the policy allows is retried."""
     script, policy = Script(failing), Policy(3)
-    policy.allows = lambda _error: False  # type: ignore[method-assign]  # the policy of this test
+    policy.allows = lambda error: False  # type: ignore[method-assign]  # noqa: ARG005 - the protocol's
     script.run(retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy))
     assert script.conversation.count("body") == 1
     assert script.slept == []

@@ -108,7 +108,9 @@ def test_attachment_goes_to_the_session_of_its_bind(manager: RequestScopedSessio
         assert notes[0] in manager.get_request_session("analytics")
         assert notes[0].text == "analytics"
     with manager.unit_of_work():
-        assert manager.reattach_args(bind="analytics")(lambda note: note.text)(notes[1]) == "analytics"
+        assert (
+            manager.reattach_args(bind="analytics")(lambda note: note.text)(notes[1]) == "analytics"
+        )
 
 
 @pytest.mark.rule("M16")

@@ -107,9 +107,7 @@ def test_a_scope_tells_of_its_outermost_end_once(
 
 @pytest.mark.rule("M7")
 @each_work
-def test_a_view_tells_the_same(
-    shop: Shop, work: Callable[[Shop], None], told: list[str]
-) -> None:
+def test_a_view_tells_the_same(shop: Shop, work: Callable[[Shop], None], told: list[str]) -> None:
     """Flask's handling of the exception adds nothing."""
     shop.serve(shop.manager.transactional(lambda: (work(shop), "ok")[1]))
     assert shop.events == told

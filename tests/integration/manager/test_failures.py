@@ -196,7 +196,9 @@ def test_a_savepoint_that_cannot_be_rolled_back_is_not_committed_by_the_outer_sc
 
 
 @pytest.mark.rule("M18")
-@pytest.mark.parametrize("failing", [each for each in SUBSETS if each], ids=lambda each: "+".join(sorted(each)))
+@pytest.mark.parametrize(
+    "failing", [each for each in SUBSETS if each], ids=lambda each: "+".join(sorted(each))
+)
 def test_after_a_failure_the_same_unit_goes_on(
     sqlite_file_url: str, engines: list[Faulty], failing: frozenset[str]
 ) -> None:

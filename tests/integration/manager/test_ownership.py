@@ -212,7 +212,9 @@ def test_another_task_is_refused(shop: Shop) -> None:
                 asyncio.create_task(ask(), name="other"), return_exceptions=True
             )
             assert_refused(answers[0], "task 'main'", "task 'other'")
-            answers = await asyncio.gather(asyncio.to_thread(asyncio.run, ask()), return_exceptions=True)
+            answers = await asyncio.gather(
+                asyncio.to_thread(asyncio.run, ask()), return_exceptions=True
+            )
             assert_refused(answers[0], "task 'main'")
 
     async def named() -> None:

@@ -48,15 +48,11 @@ def test_a_released_connection_is_in_the_pool_and_comes_back_at_the_next_use(sho
 
 @pytest.mark.rule("M15")
 @pytest.mark.parametrize("expire_on_commit", [False, True])
-def test_what_is_loaded_stays_readable_without_sql(
-    shop: Shop, *, expire_on_commit: bool
-) -> None:
+def test_what_is_loaded_stays_readable_without_sql(shop: Shop, *, expire_on_commit: bool) -> None:
     """Also with a factory of the user's own that expires at COMMIT, which then goes on to do so."""
     shop.keep("one")
     engine = create_engine(shop.url)
-    manager = RequestScopedSessionManager(
-        sessionmaker(engine, expire_on_commit=expire_on_commit)
-    )
+    manager = RequestScopedSessionManager(sessionmaker(engine, expire_on_commit=expire_on_commit))
     sent: list[str] = []
     with manager.unit_of_work():
         note = manager.session.scalars(select(Note)).one()
@@ -86,10 +82,14 @@ def test_what_is_loaded_stays_readable_without_sql(
         ),
         lambda shop: shop.session.execute(text("CREATE TABLE other (id INTEGER)")),
         lambda shop: shop.session.connection().execute(insert(Note).values(text="new")),
-        lambda shop: shop.session.connection().execute(insert(Note), [{"text": "a"}, {"text": "b"}]),
+        lambda shop: shop.session.connection().execute(
+            insert(Note), [{"text": "a"}, {"text": "b"}]
+        ),
         lambda shop: shop.session.connection().exec_driver_sql("DELETE FROM note"),
         lambda shop: shop.session.bulk_insert_mappings(Note, [{"text": "new"}]),  # type: ignore[arg-type]
-        lambda shop: shop.session.execute(CreateTable(Table("other", MetaData(), Column("id", Integer)))),
+        lambda shop: shop.session.execute(
+            CreateTable(Table("other", MetaData(), Column("id", Integer)))
+        ),
     ],
     ids=[
         *("pending", "flushed", "changed", "deleted", "Core", "text", "WITH", "DDL"),

@@ -239,7 +239,10 @@ def test_an_error_handler_and_its_template_can_use_the_session(shop: Shop) -> No
     @shop.app.errorhandler(500)
     def failed(_error: Exception) -> str:
         return render_template_string(
-            "{{ note.text }} {{ texts(session) }}", note=loaded[0], texts=texts, session=shop.session
+            "{{ note.text }} {{ texts(session) }}",
+            note=loaded[0],
+            texts=texts,
+            session=shop.session,
         )
 
     loaded: list[Note] = []
