@@ -36,7 +36,7 @@ def call_of(plan: CallPlan) -> Call:
             return _async_call(plan)
         case Colour.GENERATOR:
             return _generator_call(plan)
-        case Colour.ASYNC_GENERATOR:
+        case _:
             return _async_generator_call(plan)
 
 

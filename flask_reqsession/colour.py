@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from enum import Enum
+from typing import Any, cast
 
 
 class Colour(Enum):
@@ -66,7 +67,9 @@ def runs_a_generator_later(function: Callable[..., object]) -> bool:
 def _inside(function: object) -> object:
     while isinstance(function, functools.partial):
         function = function.func
-    return function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+    if isinstance(function, (staticmethod, classmethod)):
+        return cast("Any", function).__func__
+    return function
 
 
 def _colour_of_code(target: object) -> Colour:

@@ -194,7 +194,9 @@ def _hidden_by(layer: Any) -> object:
     It takes any arguments, and holds the function under the name of a parameter of its own. A view
     that calls a service function takes the arguments of its URL, and knows it by its name.
     """
-    closure = inspect.getclosurevars(layer).nonlocals if _takes_any(layer) else {}
+    closure: dict[str, Any] = {}
+    if _takes_any(layer):
+        closure.update(inspect.getclosurevars(layer).nonlocals)
     for name, held in closure.items():
         if callable(held) and getattr(held, "__name__", name) != name:
             return held

@@ -20,6 +20,7 @@ class Performer(Protocol):
 
     def perform(self, request: Request) -> Outcome:
         """Carry out ``request``."""
+        ...
 
 
 class AsyncPerformer(Protocol):
@@ -27,13 +28,14 @@ class AsyncPerformer(Protocol):
 
     async def aperform(self, request: Request) -> Outcome:
         """Carry out ``request``."""
+        ...
 
 
 def advance(flow: Flow, performer: Performer, outcome: Outcome | None = None) -> Outcome | None:
     """Perform effects until ``flow`` wants its body (None) or has finished (its outcome)."""
     try:
         # The first send must be None, and that is what an absent outcome is.
-        request = flow.send(outcome)  # type: ignore[arg-type]
+        request = flow.send(outcome)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         while request is not CALL:
             request = flow.send(performer.perform(request))
     except StopIteration as finished:
@@ -46,7 +48,7 @@ async def aadvance(
 ) -> Outcome | None:
     """Do what :func:`advance` does, awaiting each effect."""
     try:
-        request = flow.send(outcome)  # type: ignore[arg-type]
+        request = flow.send(outcome)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         while request is not CALL:
             request = flow.send(await performer.aperform(request))
     except StopIteration as finished:

@@ -113,6 +113,7 @@ class FailureRule(Protocol):
 
     def fails(self, error: BaseException) -> bool:
         """Whether ``error`` leaving the body counts as a failure."""
+        ...
 
 
 class RetryPolicy(Protocol):
@@ -122,26 +123,32 @@ class RetryPolicy(Protocol):
 
     def allows(self, error: BaseException) -> bool:
         """Whether ``error`` is one that another attempt may not meet."""
+        ...
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after ``attempt`` failed."""
+        ...
 
     def announce(self, attempt: int, error: BaseException) -> None:
         """Tell the user that ``attempt`` failed with ``error`` and another one follows."""
+        ...
 
     def exhausted(self, error: BaseException) -> None:
         """Note on ``error`` how many attempts were made and how long they took."""
+        ...
 
 
 def retried_flow(attempt_flow: Callable[[], Flow], policy: RetryPolicy) -> Flow:
     """Run ``attempt_flow`` anew, each time on a fresh scope, as ``policy`` allows."""
-    for attempt in range(1, policy.attempts + 1):
+    attempt = 0
+    while True:
+        attempt += 1
         outcome = yield from attempt_flow()
         if isinstance(outcome, Ok) or not policy.allows(outcome.error):
-            break
+            return outcome
         if attempt == policy.attempts:
             policy.exhausted(outcome.error)
-            break
+            return outcome
         try:
             policy.announce(attempt, outcome.error)
         except BaseException as refusal:  # noqa: BLE001 - the user's callback ends the attempts
@@ -149,7 +156,6 @@ def retried_flow(attempt_flow: Callable[[], Flow], policy: RetryPolicy) -> Flow:
         slept = yield Sleep(policy.delay(attempt))
         if isinstance(slept, Failed):
             return _caused_after(slept, outcome)
-    return outcome
 
 
 def broken_flow(error: BaseException, scope: Scope | None, joined: Scope | None) -> Flow:
@@ -234,5 +240,7 @@ def _caused_after(failed: Failed, body: Outcome) -> Failed:
 def _contexts(error: BaseException) -> list[BaseException]:
     contexts = [error]
     while (context := contexts[-1].__context__) is not None:
+        if any(context is known for known in contexts):
+            break  # a loop, made by hand
         contexts.append(context)
     return contexts

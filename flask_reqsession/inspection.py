@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def describe(keeper: UnitKeeper, bind: str) -> dict[str, Any]:
     """Return what ``get_session_info()`` promises; everything in it is JSON-serialisable."""
     unit = keeper.peek()
-    port = None if unit is None else unit.ports.get(bind) or unit.async_ports.get(bind)
+    port = None if unit is None else unit.port_to_show(bind)
     exists = port is not None and port.session is not None
-    mine = port if exists and unit is not None and unit.is_mine else None
+    mine = port if unit is not None and unit.is_mine else None
     return {
         "has_request_context": in_request(),
         "has_session": exists,

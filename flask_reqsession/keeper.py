@@ -50,13 +50,10 @@ class UnitKeeper:
         databases: DatabaseManager,
         recorder: Recorder,
         manager: RequestScopedSessionManager,
-        *,
-        is_default: bool,
     ) -> None:
         self.databases = databases
         self.manager = manager
         self.observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
-        self.is_default = is_default
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._requests = Units()
         self._left_to_parent: list[Port] = []

@@ -67,7 +67,7 @@ class RequestScopedSessionManager:
         self.name = name
         self.metrics = Metrics()
         self.databases = databases
-        self.keeper = UnitKeeper(databases, Recordings(self), self, is_default=name == DEFAULT_NAME)
+        self.keeper = UnitKeeper(databases, Recordings(self), self)
         binding = Binding(self.keeper)
         self.transactional = Transactional(binding)
         self.with_request_session = WithRequestSession(binding)
@@ -256,9 +256,7 @@ class RequestScopedSessionManager:
     def is_session_active(self, bind: str = DEFAULT_BIND) -> bool:
         """Whether a session exists for this request or unit of work. Makes none, never raises."""
         unit = self.keeper.peek()
-        if unit is None:
-            return False
-        port = unit.ports.get(bind) or unit.async_ports.get(bind)
+        port = None if unit is None else unit.port_to_show(bind)
         return port is not None and port.session is not None
 
     def get_session_info(self, bind: str = DEFAULT_BIND) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import TypeAlias, TypedDict, Unpack, cast
+from typing import Any, TypeAlias, TypedDict, Unpack, cast
 
 from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
 
@@ -55,8 +55,9 @@ class TransactionOutcome(Enum):
 class Retry:
     """Re-run a whole outermost call when the database asks for it.
 
-    ``attempts`` counts all runs, the first included. Serialization failures, deadlocks, locks not
-    available and connections lost before COMMIT are retried; ``on`` adds exception classes. The
+    ``attempts`` counts all runs, the first included. Serialization failures, deadlocks, busy or
+    locked SQLite databases, lock wait timeouts of MySQL and MariaDB, and connections lost before
+    COMMIT are retried; ``on`` adds exception classes. The
     wait before attempt *n* + 1 is drawn from 0 to ``min(maximum, initial * 2 ** (n - 1))`` seconds
     ("full jitter"), or is that upper end where ``jitter`` is false. ``before_retry(attempt,
     error)`` is called before each wait, with no connection held.
@@ -76,7 +77,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
+        if type(self.attempts) is not int:
             raise ConfigurationError(_wrong("Retry(attempts=)", self.attempts, "a whole number"))
         if self.attempts < 1:
             raise ConfigurationError(_wrong("Retry(attempts=)", self.attempts, "at least 1"))
@@ -139,7 +140,7 @@ def transaction_options(**given: Unpack[ScopeOptions]) -> TransactionOptions:
     :raises ConfigurationError: an unknown option, or a value that is none of the accepted ones.
     :raises RetryNotAllowedError: ``retry`` for what never has a transaction of its own.
     """
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     for name, value in given.items():
         check = _CHECKS.get(name)
         if check is None:
@@ -148,7 +149,7 @@ def transaction_options(**given: Unpack[ScopeOptions]) -> TransactionOptions:
                 f"A scope has no option {name!r}. Its options are: {known}. Correct the name."
             )
         options[name] = check(name, value)
-    checked = TransactionOptions(**options)  # type: ignore[arg-type]  # each was checked
+    checked = TransactionOptions(**options)
     both = set(checked.rollback_for) & set(checked.no_rollback_for)
     if both:
         names = ", ".join(sorted(each.__name__ for each in both))
@@ -172,11 +173,11 @@ def error_classes(option: str, given: object) -> tuple[type[BaseException], ...]
 
     :raises ConfigurationError: something in it is not one.
     """
-    classes: tuple[object, ...] = given if isinstance(given, tuple) else (given,)
+    classes = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise ConfigurationError(
-                _wrong(option, each, "an exception class or a tuple of exception classes")
+                _wrong(option, each, "an exception class, or a tuple of them")  # pyright: ignore[reportUnknownArgumentType]
             )
     return cast("tuple[type[BaseException], ...]", classes)
 
@@ -199,19 +200,19 @@ def _retry(option: str, given: object) -> Retry | None:
 
 def _status_rule(option: str, given: object) -> StatusRule:
     if given is None or callable(given):
-        return given
+        return cast("StatusRule", given)
     if isinstance(given, Collection) and not isinstance(given, str | bytes):
         statuses = cast("Collection[object]", given)
         if all(isinstance(status, int) for status in statuses):
             return frozenset(cast("Collection[int]", statuses))
     raise ConfigurationError(
-        _wrong(option, given, "None, a collection of statuses such as {409, 500}, or a predicate")
+        _wrong(option, given, "None, a collection of statuses such as {409}, or a predicate")  # pyright: ignore[reportUnknownArgumentType]
     )
 
 
 def _seconds(option: str, given: object) -> None:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not (is_number and 0 <= given < float("inf")):
+    if not (is_number and 0 <= cast("float", given) < float("inf")):
         raise ConfigurationError(_wrong(option, given, "a number of seconds, not less than 0"))
 
 

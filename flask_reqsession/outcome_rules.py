@@ -119,7 +119,7 @@ def _status_of_exception(error: HTTPException) -> int:
 
 
 def _body_and_status(value: object) -> tuple[object, int | None]:
-    """Return what Flask will make of a view's return value: the body, and the status if it says one.
+    """Return what Flask will make of a view's return value: the body, and the status if it is said.
 
     https://flask.palletsprojects.com/en/stable/quickstart/#about-responses
     """
@@ -128,7 +128,7 @@ def _body_and_status(value: object) -> tuple[object, int | None]:
     if isinstance(value, HTTPException):
         return value, _status_of_exception(value)
     if not isinstance(value, tuple) or not value:
-        return value, None
+        return value, None  # pyright: ignore[reportUnknownVariableType]  # an empty tuple
     body, *rest = cast("tuple[object, ...]", value)
     if rest and isinstance(rest[0], int | str):
         return body, _status_number(rest[0])

@@ -14,10 +14,9 @@ from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from greenlet import getcurrent
-
 
 current_strand: Final[Callable[[], object]] = getcurrent
 """The running greenlet; each thread has a main one of its own."""
@@ -39,8 +38,9 @@ class Owner:
     def name(self) -> str:
         """The thread by name, and the task or greenlet in it."""
         words = f"thread {self._thread.name!r}"
-        if isinstance(self.owner, asyncio.Task):
-            return f"task {self.owner.get_name()!r} in {words}"
+        owner: Any = self.owner
+        if isinstance(owner, asyncio.Task):
+            return f"task {owner.get_name()!r} in {words}"
         # A thread's main greenlet has no parent.
         return words if getattr(self.owner, "parent", None) is None else f"a greenlet in {words}"
 

@@ -1,8 +1,8 @@
 """When to run a call again, and how long to wait before.
 
-The table holds codes, never message texts. Sources: PostgreSQL manual, appendix A (class 40 and
-57P01..57P05 for a server that ends the connection); the error references of MariaDB and MySQL;
-https://www.sqlite.org/rescode.html (SQLITE_BUSY 5, SQLITE_LOCKED 6).
+The table holds codes, never message texts. Sources: PostgreSQL manual, appendix A (class 40); the
+error references of MariaDB and MySQL; https://www.sqlite.org/rescode.html (SQLITE_BUSY 5,
+SQLITE_LOCKED 6).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _is_busy_or_locked(original: object) -> bool:
 
 def _mysql_code(original: object) -> object:
     arguments: tuple[object, ...] = getattr(original, "args", ())
-    return arguments[0] if arguments else None
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
 class RetryRun:

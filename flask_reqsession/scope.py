@@ -19,9 +19,11 @@ class OutcomeRules(Protocol):
 
     def fails(self, error: BaseException) -> bool:
         """Whether ``error`` leaving the body rolls back."""
+        ...
 
     def rejects(self, value: object) -> bool:
         """Whether ``value``, returned by the body, rolls back (a view's error status)."""
+        ...
 
 
 class Scope:
@@ -59,7 +61,7 @@ class Scope:
         self.propagation = propagation
         self.rules = rules
         self.parent = parent
-        self.depth = 1 if parent is None else parent.depth + 1
+        self.depth: int = 1 if parent is None else parent.depth + 1
         self.is_shared = False
         self.paused: list[tuple[str, Scope | None]] = []
         self.state = ScopeState.NEW

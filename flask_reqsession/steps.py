@@ -7,7 +7,7 @@ closed early, it rolls back. ``send``, ``throw`` and the return value pass throu
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask_reqsession.drivers import aattempt, attempt, result_of
 from flask_reqsession.effects import Failed, Ok, Outcome
@@ -29,7 +29,7 @@ def steps(
     if ended is None:
         step = attempt(_first, body)
         while isinstance(step, Ok):
-            generator, value = step.value  # type: ignore[misc]  # a pair, see _first()
+            generator, value = cast("tuple[Any, Any]", step.value)
             sent, refused = None, execution.pause()
             if isinstance(refused, Ok):
                 try:
@@ -75,7 +75,7 @@ async def asteps(
     if ended is None:
         step = await aattempt(_afirst, body)
         while isinstance(step, Ok):
-            generator, value = step.value  # type: ignore[misc]  # a pair, see _afirst()
+            generator, value = cast("tuple[Any, Any]", step.value)
             sent, refused = None, await _awaited(execution.pause())
             if isinstance(refused, Ok):
                 try:

@@ -28,14 +28,13 @@ class Unit:
 
     __slots__ = (
         "_context",
+        "_made_by",
         "async_ports",
         "ended",
         "kind",
         "of_parent",
         "opened",
         "owner",
-        "_made_by",
-        "_is_of_parent",
         "ports",
     )
 
@@ -43,7 +42,6 @@ class Unit:
         self._context = None if context is None else weakref.ref(context)
         self.kind = kind
         self._made_by = who_owns()
-        self._is_of_parent = False
         self.owner: object = self._made_by.owner
         self.ports: dict[str, SessionPort] = {}
         self.async_ports: dict[str, AsyncSessionPort] = {}
@@ -55,7 +53,7 @@ class Unit:
     def owner_name(self) -> str:
         """What messages call the owner."""
         name = self._made_by.name
-        return f"the parent process ({name})" if self._is_of_parent else name
+        return f"the parent process ({name})" if self.of_parent else name
 
     @property
     def is_mine(self) -> bool:
@@ -65,6 +63,13 @@ class Unit:
     def began_in(self, context: object) -> bool:
         """Whether the unit ends with ``context``, not with a copy of it."""
         return self._context is not None and self._context() is context
+
+    def port_to_show(self, bind: str) -> Port | None:
+        """Return the current port of ``bind``: of two colours the one that has made its session."""
+        port, async_port = self.ports.get(bind), self.async_ports.get(bind)
+        if port is None or (port.session is None and async_port is not None):
+            return async_port
+        return port
 
     def retire(self, port: Port) -> None:
         """Forget a port that its scope has closed."""
@@ -78,7 +83,6 @@ class Unit:
         """
         self.of_parent = True
         self.owner = object()
-        self._is_of_parent = True
         left, self.opened = self.opened, []
         for port in left:
             port.leave_to_parent()
@@ -206,10 +210,8 @@ class Place:
     """
 
     __slots__ = (
-        "async_ports",
         "chosen_in",
         "context",
-        "is_default",
         "keeper",
         "owner",
         "ports",
@@ -226,12 +228,10 @@ class Place:
     ) -> None:
         self.unit = unit
         self.ports = unit.ports
-        self.async_ports = unit.async_ports
         self.chosen_in: object = ...
         self.context = context
         self.owner = owner
         self.keeper = keeper
-        self.is_default = keeper.is_default
 
 
 class OpenUnit:

@@ -61,16 +61,16 @@ def decorate(
     if plan is not None and plan.spec.bind == bind and plan.binding == binding:
         extended = extend(plan)
         if extended is not None:
-            return wrap(extended)
+            return wrap(extended, like=target)
     spec = bare_spec(bind, target)
     fresh = CallPlan(function=target, colour=colour_of(target), spec=spec, binding=binding)
     return wrap(extend(fresh) or fresh)
 
 
-def wrap(plan: CallPlan) -> Any:
-    """Return what stands in for the plan's callable."""
+def wrap(plan: CallPlan, *, like: Any = None) -> Any:
+    """Return what stands in for the plan's callable, or now does so in place of ``like``."""
     if type(plan.function) is FunctionType:
-        return _dressed(plan)
+        return _dressed(plan, plan.function if like is None else like)
     return ScopedCallable(plan)
 
 
@@ -83,12 +83,14 @@ def plan_of(target: object) -> CallPlan | None:
     return mark.plan if mark is not None and mark.function is target else None
 
 
-def _dressed(plan: CallPlan) -> Callable[..., Any]:
-    """Make the function that runs the plan's calls look like the plan's function.
+def _dressed(plan: CallPlan, like: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the function that runs the plan's calls look like ``like``.
 
-    Callers, and frameworks that read signatures, see only what they have to give.
+    That may be an earlier stand-in, on which a framework has left marks of its own. Callers, and
+    frameworks that read signatures, see only what they have to give.
     """
-    call: Any = functools.wraps(plan.function)(call_of(plan))
+    call: Any = functools.wraps(like)(call_of(plan))
+    call.__wrapped__ = plan.function
     if plan.injection is not None:
         call.__signature__ = plan.injection.visible
         call.__annotations__ = _without(plan.injection.name, call.__annotations__)
@@ -100,7 +102,13 @@ def _without(name: str, annotations: dict[str, Any]) -> dict[str, Any]:
     return {each: meaning for each, meaning in annotations.items() if each != name}
 
 
-class ScopedCallable(wrapt.CallableObjectProxy[Any]):
+if TYPE_CHECKING:
+    CallableProxy = wrapt.CallableObjectProxy[Any]
+else:
+    CallableProxy = wrapt.CallableObjectProxy  # no generic class before wrapt 2.1
+
+
+class ScopedCallable(CallableProxy):
     """A decorated callable object, partial, function in C, or wrapper of another library.
 
     Attributes whose names begin with ``_self_`` are the proxy's own; others are the callable's.

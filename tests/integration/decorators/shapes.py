@@ -41,9 +41,6 @@ class Shape:
         function: Function = namespace["function"]
         return function
 
-    def __repr__(self) -> str:
-        return f"def function{inspect.Signature(list(self.parameters))}"
-
 
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -119,13 +119,13 @@ def class_based_views(app: APIFlask) -> None:
 
 
 @pytest.fixture(params=[views_below, views_above, class_based_views], ids=lambda f: f.__name__)
-def notes(request: pytest.FixtureRequest, sqlite_file_url: str) -> Notebook:
+def notes(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[Notebook]:
     """Give a notebook whose app serves notes at ``/notes``."""
     app = APIFlask(__name__)
     notebook = Notebook(sqlite_file_url, app=app)
     request.param(app)
-    request.addfinalizer(notebook.close)
-    return notebook
+    yield notebook
+    notebook.close()
 
 
 @pytest.mark.rule("W3", "W4", "T15")

@@ -241,7 +241,7 @@ def test_a_function_and_names_at_once_are_refused() -> None:
 
 @pytest.mark.rule("R1")
 @pytest.mark.parametrize("name", ["usr", "session ", 5])
-def test_an_unknown_parameter_to_reattach_is_refused_at_decoration(name: Any) -> None:  # noqa: ANN401 - also what the types refuse
+def test_an_unknown_parameter_to_reattach_is_refused_at_decoration(name: Any) -> None:
     """TypeError, with the function and its parameters."""
     decorate = reattach_args("user", name)
     with pytest.raises(TypeError, match=r"pay\(\) has no parameter .* user, amount"):

@@ -1,8 +1,11 @@
 """Flask-Pydantic: arguments found by their annotations, also those of the URL."""
 
+# The library is not typed.
+# mypy: disable-error-code="import-untyped"
+
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -57,12 +60,12 @@ def repeat(session: Session, number: int) -> tuple[NoteModel, int]:
     return NoteModel(text=write(session, f"number {number + 1}")), 200
 
 
-for view, annotations in (
+for view, classes in (
     (add, {"session": Session, "body": NoteModel}),
     (show, {"query": PageModel, "session": Session}),
     (repeat, {"session": Session, "number": int}),
 ):
-    view.__annotations__ = annotations
+    view.__annotations__ = classes
 
 
 def below(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,15 +80,15 @@ def above(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture(params=[below, above], ids=lambda f: f.__name__)
-def notes(request: pytest.FixtureRequest, sqlite_file_url: str) -> Notebook:
+def notes(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[Notebook]:
     """Give a notebook whose app serves notes at ``/notes``."""
     notebook = Notebook(sqlite_file_url, app=Flask(__name__))
     app = notebook.app
     app.add_url_rule("/notes", "add", request.param(add), methods=["POST"])
     app.add_url_rule("/notes", "show", request.param(show))
     app.add_url_rule("/notes/<number>", "repeat", request.param(repeat), methods=["PUT"])
-    request.addfinalizer(notebook.close)
-    return notebook
+    yield notebook
+    notebook.close()
 
 
 @pytest.mark.rule("W3", "W4", "T15")

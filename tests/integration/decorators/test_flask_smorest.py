@@ -1,8 +1,11 @@
 """Flask-Smorest: schemas in and out, OpenAPI, responses made of what the view returns."""
 
+# The library is not typed.
+# mypy: disable-error-code="import-untyped,untyped-decorator"
+
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -123,14 +126,14 @@ def class_based_views(blueprint: Blueprint) -> None:
 
 
 @pytest.fixture(params=[views_below, views_above, class_based_views], ids=lambda f: f.__name__)
-def notes(request: pytest.FixtureRequest, sqlite_file_url: str) -> Notebook:
+def notes(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[Notebook]:
     """Give a notebook whose app serves notes at ``/notes/``."""
     notebook = Notebook(sqlite_file_url, app=configured_app())
     blueprint = Blueprint("notes", __name__, url_prefix="/notes")
     request.param(blueprint)
     Api(notebook.app).register_blueprint(blueprint)
-    request.addfinalizer(notebook.close)
-    return notebook
+    yield notebook
+    notebook.close()
 
 
 @pytest.mark.rule("W3", "W4", "T15")

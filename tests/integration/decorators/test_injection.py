@@ -165,7 +165,7 @@ def draw_full_call(
 # -- single cases, as people write them ------------------------------------------------------------
 
 
-def any_of(function: object) -> Any:  # noqa: ANN401 - that is its purpose
+def any_of(function: object) -> Any:
     """Return ``function``, without its type, which says that callers give no session (W5)."""
     return function
 

@@ -36,7 +36,7 @@ def orders(*kinds: str) -> list[tuple[str, ...]]:
 
 def stacked(
     order: tuple[str, ...], decorators: dict[str, Decorator], function: Callable[..., object]
-) -> Any:  # noqa: ANN401 - what comes out is a function, or a classmethod
+) -> Any:
     """Decorate ``function``; the first of ``order`` stands above all others."""
     decorated: Any = function
     for name in reversed(order):
@@ -243,9 +243,33 @@ def test_the_sessions_of_two_binds_in_one_function(
     databases.dispose()
 
 
+@pytest.mark.rule("W3", "M16", "T1")
+def test_the_first_call_on_another_bind_in_a_unit_of_work(
+    notebook: Notebook, other_notebook: Notebook
+) -> None:
+    """It starts a scope there; what it raises is what the body raised, and nothing around it."""
+    databases = DatabaseManager({"default": notebook.url, "analytics": other_notebook.url})
+    manager = RequestScopedSessionManager(databases)
+
+    @manager.transactional(bind="analytics")
+    @manager.with_request_session(bind="analytics")
+    def count(session: Session, text: str) -> None:
+        write(session, text)
+        if text == "fail":
+            raise FailError
+
+    with manager.unit_of_work(), manager.session_scope():
+        with pytest.raises(FailError) as failed:
+            count("fail")
+        count("counted")
+        assert (notebook.kept(), other_notebook.kept()) == ([], ["counted"])
+    assert failed.value.__context__ is None
+    databases.dispose()
+
+
 @pytest.mark.rule("W3")
 def test_the_same_decorator_twice_is_no_harm(notebook: Notebook) -> None:
-    """Two scopes join, and of two names each is reattached."""
+    """Two scopes join, and of two names each is reattached, or gets the session."""
     manager = notebook.manager
     first, second = saved(notebook, "first"), saved(notebook, "second")
 
@@ -253,9 +277,10 @@ def test_the_same_decorator_twice_is_no_harm(notebook: Notebook) -> None:
     @manager.transactional
     @manager.reattach_args("first")
     @manager.reattach_args("second")
+    @manager.with_request_session("other")
     @manager.with_request_session
-    def swap(session: Session, first: Note, second: Note) -> None:
-        assert object_session(first) is object_session(second) is session
+    def swap(session: Session, first: Note, second: Note, *, other: Session) -> None:
+        assert object_session(first) is object_session(second) is session is other
         session.delete(first)
         second.text = "changed"
 
@@ -319,7 +344,7 @@ def test_calls_nest_to_any_depth(notebook: Notebook) -> None:
     assert notebook.kept() == ["0", "1", "2", "3", "4", "5"]
 
 
-def decorated_class(manager: RequestScopedSessionManager) -> Any:  # noqa: ANN401 - a class, with methods
+def decorated_class(manager: RequestScopedSessionManager) -> Any:
     """Return a class that is decorated as a whole."""
 
     @manager.transactional

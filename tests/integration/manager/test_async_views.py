@@ -310,6 +310,28 @@ def test_an_async_session_that_was_never_used_is_no_problem(
     assert async_shop.manager.events == ["created", "closed"]
 
 
+@pytest.mark.rule("M2", "M17")
+def test_an_async_session_that_could_not_be_made_needs_no_closing(
+    async_shop: AsyncShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The user's factory failed."""
+    source = async_shop.manager.databases.async_source()
+
+    def fail() -> AsyncSession:
+        raise FaultError("open")
+
+    source.open = fail
+
+    def view() -> str:
+        with pytest.raises(FaultError):
+            _ = async_shop.session
+        return "ok"
+
+    assert async_shop.serve(view).text == "ok"
+    assert caplog.records == []
+    assert async_shop.manager.events == []
+
+
 @pytest.mark.rule("M5", "M6")
 def test_an_async_session_is_seen_from_outside(async_shop: AsyncShop) -> None:
     """``is_session_active()`` and ``get_session_info()`` tell of it, too."""

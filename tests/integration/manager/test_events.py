@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, select
+from sqlalchemy import create_engine, event, insert, select
 from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError, TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, make_transient_to_detached
 
 from flask_reqsession import RequestScopedSessionManager
+from flask_reqsession.recording import Recordings
 from tests.integration.manager.faults import FaultError
-from tests.integration.manager.shop import Base, Note, Shop, connections_held, texts
+from tests.integration.manager.shop import Note, Shop, connections_held, texts
 
 SECRET = "battery-staple"
 UNIQUE = "error IntegrityError: IntegrityError (SQLITE_CONSTRAINT_UNIQUE)"
@@ -349,8 +351,10 @@ def test_the_code_of_each_database_is_told(any_shop: Shop) -> None:
     assert error.endswith(f"({codes[shop.engine.dialect.name]})")
 
 
-def test_the_tables_are_there(shop: Shop) -> None:
-    """The shop's own engine made them."""
-    engine: Engine = shop.engine
-    assert set(Base.metadata.tables) == {"note"}
-    assert engine is shop.manager.databases.engine()
+@pytest.mark.rule("M7")
+def test_an_event_after_the_end_of_its_manager_is_told_to_nobody(shop: Shop) -> None:
+    """What listens to an engine lives as long as that, and does not keep the manager alive."""
+    recordings = Recordings(RequestScopedSessionManager(shop.url))
+    gc.collect()
+    recordings.committed()
+    recordings.failed(OperationalError("SELECT 1", {}, Exception()))

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
-from sqlalchemy import NullPool, create_engine, event, select, text
+from sqlalchemy import Engine, NullPool, create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from flask_reqsession import RequestScopedSessionManager, UnexpectedRollbackError
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.exceptions import InternalServerError
 
 from tests.integration.manager.faults import FaultError, Faulty
@@ -293,3 +293,61 @@ def test_a_session_on_two_dead_connections_gives_both_back(postgresql_url: str) 
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT 1")) == 1
         engine.dispose()
+
+
+@pytest.mark.rule("M17", "M18", "M19")
+def test_a_dead_connection_in_a_savepoint_of_the_users_own(postgresql_shop: Shop) -> None:
+    """ROLLBACK TO fails first, and SQLAlchemy gives up there; the session is usable nevertheless."""
+    shop = postgresql_shop
+    shop.keep("loaded")
+    with shop.manager.unit_of_work():
+        note = shop.session.scalars(select(Note)).one()
+        shop.session.rollback()
+        with pytest.raises(FaultError) as caught, shop.manager.session_scope() as session:
+            session.begin_nested()
+            shop.write("half")
+            end_backend(shop)
+            raise FaultError("body")
+        assert [note.partition(":")[0] for note in caught.value.__notes__] == ["ROLLBACK also failed"]
+        assert connections_held(shop.engine) == 0
+        assert texts(shop.session) == ["loaded"]
+        assert shop.manager.ensure_session_attachment(note).text == "loaded"
+    assert shop.kept() == ["loaded"]
+
+
+class OwnWay:
+    """An object of the user's whose ``close_session()`` does as it likes."""
+
+    def __init__(self, engine: Engine, close: Callable[[Session], object]) -> None:
+        self.engine = engine
+        self.close_session = close
+        self.given: list[Session] = []
+
+    def get_session(self) -> Session:
+        """Return a new session."""
+        self.given.append(Session(self.engine))
+        return self.given[-1]
+
+
+@pytest.mark.rule("M2", "M17", "D1")
+@pytest.mark.parametrize(
+    "close",
+    [lambda _session: None, lambda session: session.commit(), lambda session: session.close()],
+    ids=["does nothing", "commits", "closes"],
+)
+def test_what_is_uncommitted_is_rolled_back_whatever_close_session_does(
+    shop: Shop, close: Callable[[Session], object]
+) -> None:
+    """A forgotten commit is not committed by the way, and no connection stays out."""
+    own = OwnWay(shop.engine, close)
+    manager = RequestScopedSessionManager(own)
+    for work in (lambda: manager.session.add(Note(text="lost")), lambda: texts(manager.session)):
+        with manager.unit_of_work():
+            work()
+        assert connections_held(shop.engine) == 0
+    assert len(own.given) == 2
+    assert shop.kept() == []
+    with manager.session_scope() as session:
+        session.add(Note(text="kept"))
+    assert shop.kept() == ["kept"]
+    assert connections_held(shop.engine) == 0

@@ -6,6 +6,9 @@ import contextvars
 import gc
 import os
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
@@ -64,6 +67,28 @@ def test_a_child_forked_in_a_unit_is_refused_the_session_and_opens_its_own(
     assert sorted(map(str, shop.kept())) == ["child", "parent"]
 
 
+class Refusal:
+    """Catches the refusal that a block ends with."""
+
+    message = "none"
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        """Keep the refusal, and let everything else go on."""
+        if isinstance(error, ScopeOwnershipError):
+            self.message = str(error)
+        return isinstance(error, ScopeOwnershipError)
+
+
+def tell_and_exit(refusal: Refusal, writer: int) -> NoReturn:
+    """Tell the parent what became of the child, after all that could be collected is."""
+    gc.collect()
+    os.write(writer, f"{os.getpid()}: {refusal.message}".encode())
+    os._exit(0)
+
+
 @pytest.mark.rule("M20", "M17")
 @pytest.mark.parametrize("kind", ["unit of work", "request", "scope", "own session"])
 def test_a_child_that_leaves_what_it_was_forked_in_sends_nothing(
@@ -71,43 +96,30 @@ def test_a_child_that_leaves_what_it_was_forked_in_sends_nothing(
 ) -> None:
     """The end of the block runs in both processes; only the parent's counts."""
     shop = postgresql_shop
-
-    def leave() -> tuple[int, object]:
-        """Fork in the middle; return who we are and what came out of the block."""
-        child = -1
-        outcome: object = "left"
-        try:
-            with {
-                "unit of work": shop.manager.unit_of_work,
-                "request": shop.app.test_request_context,
-                "scope": shop.manager.session_scope,
-                "own session": lambda: shop.manager.session_scope(propagation="REQUIRES_NEW"),
-            }[kind]():
-                shop.write("parent")
-                child = os.fork()
-        except ScopeOwnershipError as refused:
-            outcome = str(refused)
-        return child, outcome
-
+    blocks: dict[str, Callable[[], AbstractContextManager[object]]] = {
+        "unit of work": shop.manager.unit_of_work,
+        "request": shop.app.test_request_context,
+        "scope": shop.manager.session_scope,
+        "own session": lambda: shop.manager.session_scope(propagation="REQUIRES_NEW"),
+    }
+    refusal = Refusal()
     reader, writer = os.pipe()
-    with shop.app.app_context():
-        child, outcome = leave()
-    if child == 0:
-        gc.collect()
-        os.write(writer, str(outcome).encode())
-        os._exit(0)
+    with refusal, blocks[kind]():
+        shop.write("parent")
+        child = os.fork()
+    _ = child or tell_and_exit(refusal, writer)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as pipe:
-        childs = pipe.read()
+        told = pipe.read()
     os.waitpid(child, 0)
 
     scoped = kind in {"scope", "own session"}
-    assert outcome == "left"
     assert shop.kept() == (["parent"] if scoped else [])
+    assert refusal.message == "none"
     if scoped:  # nobody may believe that the child committed it
-        assert f"this is process {child}" in childs
+        assert f"this is process {child}" in told
     else:
-        assert childs == "left"
+        assert told == f"{child}: none"
     with shop.manager.unit_of_work():
         assert len(texts(shop.session)) == len(shop.kept())
 

@@ -86,6 +86,11 @@ def test_what_is_loaded_stays_readable_without_sql(shop: Shop, *, expire_on_comm
             insert(Note), [{"text": "a"}, {"text": "b"}]
         ),
         lambda shop: shop.session.connection().exec_driver_sql("DELETE FROM note"),
+        lambda shop: (
+            shop.session.connection()
+            .execution_options(no_parameters=True)
+            .exec_driver_sql("DELETE FROM note")
+        ),
         lambda shop: shop.session.bulk_insert_mappings(Note, [{"text": "new"}]),  # type: ignore[arg-type]
         lambda shop: shop.session.execute(
             CreateTable(Table("other", MetaData(), Column("id", Integer)))
@@ -93,7 +98,7 @@ def test_what_is_loaded_stays_readable_without_sql(shop: Shop, *, expire_on_comm
     ],
     ids=[
         *("pending", "flushed", "changed", "deleted", "Core", "text", "WITH", "DDL"),
-        *("connection", "many", "driver's SQL", "bulk", "compiled DDL"),
+        *("connection", "many", "driver's SQL", "no parameters", "bulk", "compiled DDL"),
     ],
 )
 def test_uncommitted_changes_are_refused(shop: Shop, write: Callable[[Shop], object]) -> None:

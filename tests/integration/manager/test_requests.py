@@ -110,6 +110,8 @@ def test_closing_outside_of_everything_warns_and_returns(
     caplog.clear()
 
     shop.serve(lambda: (shop.manager.close_request_session(), "ok")[1])
+    with shop.app.test_request_context():
+        shop.manager.close_request_session()
     assert caplog.records == []
 
 
@@ -248,10 +250,9 @@ def test_an_error_handler_and_its_template_can_use_the_session(shop: Shop) -> No
     loaded: list[Note] = []
 
     @shop.manager.transactional
-    def view() -> str:
+    def view() -> None:
         loaded.append(shop.session.scalars(select(Note).where(Note.text == "loaded")).one())
         shop.write("loaded")  # twice the same text
-        return "ok"
 
     response = shop.serve(view)
     assert response.text == "loaded [&#39;loaded&#39;, &#39;other&#39;]"
@@ -270,7 +271,7 @@ def test_an_aborted_view_can_render_its_error_page(shop: Shop) -> None:
     @shop.manager.transactional
     def view() -> str:
         written.append(shop.write("taken"))
-        abort(409)
+        return abort(409)
 
     assert shop.serve(view).text == "taken: []"
     assert shop.kept() == []
@@ -301,6 +302,20 @@ def test_a_request_that_finds_no_view_is_ended_as_well(shop: Shop) -> None:
 
     assert shop.get("/nowhere").text == "[]"
     assert shop.events == ["created", "closed"]
+
+
+@pytest.mark.rule("M1")
+def test_hooks_that_come_before_ours_have_the_same_session(sqlite_file_url: str) -> None:
+    """A URL value preprocessor that was registered before ``init_app``."""
+    app = Flask("early")
+    sessions: list[Session] = []
+    app.url_value_preprocessor(lambda _endpoint, _values: sessions.append(manager.session))
+    app.add_url_rule("/", "index", lambda: (sessions.append(manager.session), "ok")[1])
+    manager = RequestScopedSessionManager(sqlite_file_url, app)
+
+    assert app.test_client().get("/").text == "ok"
+    assert sessions[0] is sessions[1]
+    manager.databases.dispose()
 
 
 @pytest.mark.rule("M1")

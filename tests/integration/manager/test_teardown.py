@@ -220,12 +220,10 @@ def test_an_interrupted_teardown_closes_everything_and_is_not_swallowed(
         {"default": shop.url, "other": f"sqlite:///{tmp_path}/other.sqlite"}, shop.app, name="two"
     )
     engines = [analytics.databases.engine(bind) for bind in ("default", "other")]
-    interrupted = iter([True])
 
-    @event.listens_for(engines[1], "rollback")
+    @event.listens_for(engines[1], "rollback", once=True)
     def interrupt(_connection: object) -> None:
-        if next(interrupted, False):
-            raise raised
+        raise raised
 
     def view() -> str:
         for bind in ("default", "other"):

@@ -1,0 +1,115 @@
+"""What a call costs that joins a running scope: counted in calls, since clocks are not exact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from cProfile import Profile
+from types import CodeType
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from flask_reqsession import RequestScopedSessionManager, transactional, with_request_session
+from tests.integration.decorators.notebook import Notebook
+
+
+def last(name: str, session: Session | None = None) -> tuple[str, object]:
+    """Take the session last."""
+    return name, session
+
+
+def first(session: Session, name: str, amount: int = 0) -> tuple[str, object]:
+    """Take the session first."""
+    return name, (session, amount)
+
+
+def by_keyword(name: str, *, session: Session) -> tuple[str, object]:
+    """Take the session by keyword only."""
+    return name, session
+
+
+class Service:
+    """A service with a method."""
+
+    def method(self, session: Session, name: str) -> tuple[str, object]:
+        """Take the session after ``self``."""
+        return name, session
+
+
+def bound(manager: RequestScopedSessionManager) -> Callable[[Any], Any]:
+    """Return a decorator that injects in a scope, bound to the manager."""
+    return lambda function: manager.transactional(manager.with_request_session(function))
+
+
+def unbound(_manager: RequestScopedSessionManager) -> Callable[[Any], Any]:
+    """Return the same, unbound."""
+    return lambda function: transactional(with_request_session(function))
+
+
+def injected(manager: RequestScopedSessionManager) -> Callable[[Any], Any]:
+    """Return a decorator that only injects."""
+    return manager.with_request_session
+
+
+def calls_in(run: Callable[[], object]) -> Counter[str]:
+    """Count the calls while ``run`` runs: of Python functions, and of functions in C."""
+    profile = Profile()
+    profile.runcall(run)
+    counted: Counter[str] = Counter()
+    for entry in profile.getstats():
+        counted["python" if isinstance(entry.code, CodeType) else "c"] += entry.callcount
+    return counted - Counter({"c": 1})  # the end of profiling
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (last, ("ada",), {}),
+        (last, (), {"name": "ada"}),
+        (first, ("ada",), {}),
+        (first, (), {"name": "ada", "amount": 1}),
+        (by_keyword, (), {"name": "ada"}),
+        (Service.method, (Service(), "ada"), {}),
+    ],
+    ids=["last", "last by name", "first", "first by name", "by keyword", "method"],
+)
+@pytest.mark.parametrize(("decorator", "c"), [(bound, 6), (injected, 6), (unbound, 7)])
+def test_a_joined_call_is_one_python_call(  # noqa: PLR0913 - the parts of a call
+    notebook: Notebook,
+    decorator: Callable[[RequestScopedSessionManager], Callable[[Any], Any]],
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    *,
+    kwargs: dict[str, object],
+    c: int,
+) -> None:
+    """Besides the body, and at most these calls in C; the session is there already.
+
+    In C: two or three context variables, the running greenlet and event loop, ``len()`` and
+    ``list.insert()``.
+    """
+    decorated = decorator(notebook.manager)(function)
+    with notebook.app.test_request_context(), notebook.manager.session_scope():
+        decorated(*args, **kwargs)
+        counted = calls_in(lambda: decorated(*args, **kwargs))
+
+    assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
+    assert counted["c"] <= c
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [(("ada",), {}), ((), {"name": "ada"})])
+def test_a_scope_alone_costs_no_more(
+    notebook: Notebook, args: tuple[object, ...], kwargs: dict[str, object]
+) -> None:
+    """Without a session to inject its arguments are not looked at, and none is made."""
+    decorated: Callable[..., object] = notebook.manager.transactional(last)
+    with notebook.app.test_request_context():
+        counted = notebook.manager.transactional(
+            lambda: calls_in(lambda: decorated(*args, **kwargs))
+        )()
+        assert not notebook.manager.is_session_active()
+
+    assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
+    assert counted["c"] <= 5
