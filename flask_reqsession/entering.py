@@ -54,6 +54,7 @@ class Entering(ABC, Generic[PortT]):
 
     __slots__ = (
         "_flow",
+        "_has_begun",
         "_is_inside",
         "_joined",
         "_keeper",
@@ -74,6 +75,7 @@ class Entering(ABC, Generic[PortT]):
     _unit: Unit
 
     def __init__(self, keeper: UnitKeeper, spec: ScopeSpec) -> None:
+        self._has_begun = False
         self._is_inside = False
         self._joined: Scope | None = None
         self._keeper = keeper
@@ -104,14 +106,15 @@ class Entering(ABC, Generic[PortT]):
         if found is not None:
             self._unit = found.unit
             self._choose_flow()
+            self._is_inside = self._has_begun = True
         else:
             opened = self._keeper.open("call")
             self._unit = opened.unit
             self._choose_flow()
             self._flow = closing_flow(self._flow)
-            self._keeper.enter(opened)
             self._opened = opened
-        self._is_inside = True
+            self._is_inside = self._has_begun = True
+            self._keeper.enter(opened)
 
     def _choose_flow(self) -> None:
         spec = self._spec
@@ -161,10 +164,12 @@ class Entering(ABC, Generic[PortT]):
         return outcome
 
     def _salvage(self, error: BaseException) -> Flow:
-        """Return what is to be done where ``error`` interrupted the flow itself."""
+        """Return what is to be done where ``error`` interrupted the machinery itself."""
         self._flow.close()
         if self._scope is not None:
             self.port.scope = self._outer
+        if self.port.paused is self._scope:
+            self.port.paused = None
         return broken_flow(error, self._scope, self._joined)
 
     @property
@@ -187,6 +192,7 @@ class Entering(ABC, Generic[PortT]):
 
     def _end(self) -> None:
         """Leave for good, and forget a port that was made for this call alone."""
+        self._has_begun = False
         if self._is_inside:
             self._step_out()
         if self.port is not self._suspended and self.port.closed:

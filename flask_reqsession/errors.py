@@ -44,7 +44,7 @@ class UnexpectedRollbackError(ReqSessionError):
 
 
 class ManualCommitError(ReqSessionError):
-    """Refuse ``session.commit()`` and ``session.rollback()`` inside a scope."""
+    """Refuse to end a scope's transaction by hand, by a commit, a rollback or a close."""
 
     code = "manual-commit"
 
@@ -116,7 +116,7 @@ class ReattachConflictError(ReattachError):
 
 
 class ForeignInstanceError(ReattachError):
-    """Refuse an instance that belongs to another live session or another database."""
+    """Refuse an instance that belongs to another live session."""
 
     code = "foreign-instance"
 

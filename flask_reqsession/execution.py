@@ -34,9 +34,12 @@ class Execution(Entering[SessionPort]):
 
     def run(self, body: Callable[[], object]) -> object:
         """Run ``body`` as the scope's options say; return or raise what its caller gets."""
-        ended = self.start()
-        while ended is None:
-            ended = self.finish(attempt(body))
+        try:
+            ended = self.start()
+            while ended is None:
+                ended = self.finish(attempt(body))
+        except BaseException as error:  # noqa: BLE001 - it goes on below
+            ended = self.interrupted(error)
         try:
             return result_of(ended)
         finally:
@@ -59,17 +62,25 @@ class Execution(Entering[SessionPort]):
         return flushed if isinstance(flushed, Failed) else attempt(self._step_out_for_consumer)
 
     def _go_on(self, outcome: Outcome | None) -> Outcome | None:
-        try:
-            ended = advance(self._flow, self.port, outcome)
-        except BaseException as error:  # noqa: BLE001 - a signal, between two effects
-            ended = advance(self._salvage(error), self.port)
+        ended = advance(self._flow, self.port, outcome)
         if ended is None:
             self._step_in()
-            return None
+        else:
+            self._go_out()
+        return ended
+
+    def _go_out(self) -> None:
         self._end()
         if self._opened is not None:
             self._unit.end()
-        return ended
+
+    def interrupted(self, error: BaseException) -> Outcome:
+        """Clean up after ``error``, which refused the entry or struck outside the body: a signal."""
+        outcome: Outcome | None = None
+        if self._has_begun:
+            outcome = advance(self._salvage(error), self.port)
+            self._go_out()
+        return outcome or Failed(error)
 
 
 class AsyncExecution(Entering[AsyncSessionPort]):
@@ -88,9 +99,12 @@ class AsyncExecution(Entering[AsyncSessionPort]):
 
     async def run(self, body: Callable[[], Awaitable[object]]) -> object:
         """Run ``body`` as the scope's options say; return or raise what its caller gets."""
-        ended = await self.start()
-        while ended is None:
-            ended = await self.finish(await aattempt(body))
+        try:
+            ended = await self.start()
+            while ended is None:
+                ended = await self.finish(await aattempt(body))
+        except BaseException as error:  # noqa: BLE001 - it goes on below
+            ended = await self.interrupted(error)
         try:
             return result_of(ended)
         finally:
@@ -113,17 +127,25 @@ class AsyncExecution(Entering[AsyncSessionPort]):
         return flushed if isinstance(flushed, Failed) else attempt(self._step_out_for_consumer)
 
     async def _go_on(self, outcome: Outcome | None) -> Outcome | None:
-        try:
-            ended = await aadvance(self._flow, self.port, outcome)
-        except BaseException as error:  # noqa: BLE001 - a signal, between two effects
-            ended = await aadvance(self._salvage(error), self.port)
+        ended = await aadvance(self._flow, self.port, outcome)
         if ended is None:
             self._step_in()
-            return None
+        else:
+            await self._go_out()
+        return ended
+
+    async def _go_out(self) -> None:
         self._end()
         if self._opened is not None:
             await self._unit.aend()
-        return ended
+
+    async def interrupted(self, error: BaseException) -> Outcome:
+        """Clean up after ``error``, which refused the entry or struck outside the body: a signal."""
+        outcome: Outcome | None = None
+        if self._has_begun:
+            outcome = await aadvance(self._salvage(error), self.port)
+            await self._go_out()
+        return outcome or Failed(error)
 
 
 AnyExecution: TypeAlias = Execution | AsyncExecution

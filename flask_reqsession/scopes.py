@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from flask_reqsession.drivers import attempt
 from flask_reqsession.effects import Failed, Ok, Outcome
 from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
 from flask_reqsession.execution import AsyncExecution, Execution
@@ -66,13 +65,16 @@ class SessionScope(_Block[Execution]):
         :raises PropagationError: the options do not allow it here.
         """
         execution = self._begin(Execution(self._keeper, self._spec))
-        ended = execution.start()
-        if ended is None:
-            opened = attempt(execution.port.open)
-            if isinstance(opened, Ok):
+        try:
+            ended = execution.start()
+            if ended is None:
                 return execution.port.open()
-            ended = execution.finish(opened)
-        raise _refusal(ended)
+        except BaseException as error:  # noqa: BLE001 - it goes on below
+            ended = execution.interrupted(error)
+        try:
+            raise _refusal(ended)
+        finally:
+            del ended
 
     def __exit__(
         self,
@@ -81,7 +83,14 @@ class SessionScope(_Block[Execution]):
         _traceback: TracebackType | None,
     ) -> None:
         """Commit, or roll back and let the exception go on."""
-        _raise_if_new(self._begun().finish(_as_outcome(error)), error)
+        try:
+            ended = self._begun().finish(_as_outcome(error))
+        except BaseException as signal:  # noqa: BLE001 - it goes on below
+            ended = self._begun().interrupted(signal)
+        try:
+            _raise_if_new(ended, error)
+        finally:
+            del ended, error
 
 
 class AsyncSessionScope(_Block[AsyncExecution]):
@@ -93,13 +102,16 @@ class AsyncSessionScope(_Block[AsyncExecution]):
         :raises PropagationError: the options do not allow it here.
         """
         execution = self._begin(AsyncExecution(self._keeper, self._spec))
-        ended = await execution.start()
-        if ended is None:
-            opened = attempt(execution.port.open_async)
-            if isinstance(opened, Ok):
+        try:
+            ended = await execution.start()
+            if ended is None:
                 return execution.port.open_async()
-            ended = await execution.finish(opened)
-        raise _refusal(ended)
+        except BaseException as error:  # noqa: BLE001 - it goes on below
+            ended = await execution.interrupted(error)
+        try:
+            raise _refusal(ended)
+        finally:
+            del ended
 
     async def __aexit__(
         self,
@@ -108,7 +120,14 @@ class AsyncSessionScope(_Block[AsyncExecution]):
         _traceback: TracebackType | None,
     ) -> None:
         """Commit, or roll back and let the exception go on."""
-        _raise_if_new(await self._begun().finish(_as_outcome(error)), error)
+        try:
+            ended = await self._begun().finish(_as_outcome(error))
+        except BaseException as signal:  # noqa: BLE001 - it goes on below
+            ended = await self._begun().interrupted(signal)
+        try:
+            _raise_if_new(ended, error)
+        finally:
+            del ended, error
 
 
 def _as_outcome(error: BaseException | None) -> Outcome:
@@ -124,8 +143,8 @@ def _refusal(ended: Outcome | None) -> BaseException:
 
 def _raise_if_new(ended: Outcome | None, error: BaseException | None) -> None:
     """Raise what the scope ended with, unless it is what the block raised and goes on by itself."""
-    if isinstance(ended, Failed) and ended.error is not error:
-        try:
+    try:
+        if isinstance(ended, Failed) and ended.error is not error:
             raise ended.error
-        finally:
-            del ended, error
+    finally:
+        del ended, error

@@ -25,25 +25,26 @@ def steps(
 
     All in one generator: ``yield from`` another would close that and go no further.
     """
-    ended = execution.start()
-    if ended is None:
-        step = attempt(_first, body)
-        while isinstance(step, Ok):
-            generator, value = cast("tuple[Any, Any]", step.value)
-            sent, refused = None, execution.pause()
-            if isinstance(refused, Ok):
-                try:
-                    sent = yield value
-                except BaseException as error:  # noqa: BLE001 - the consumer throws it to the body
-                    refused = Failed(error)
-                refused = _first_cause(refused, attempt(execution.resume))
-            step = attempt(_next, generator, sent, refused)
-            del sent, refused
-        if isinstance(step.error, StopIteration):
-            ended = execution.finish(Ok(step.error.value))
-        else:
-            ended = execution.finish(step)
-        del step
+    try:
+        ended = execution.start()
+        if ended is None:
+            step = attempt(_first, body)
+            while isinstance(step, Ok):
+                generator, value = cast("tuple[Any, Any]", step.value)
+                sent, refused = None, execution.pause()
+                if isinstance(refused, Ok):
+                    try:
+                        sent = yield value
+                    except BaseException as error:  # noqa: BLE001 - thrown in for the body
+                        refused = Failed(error)
+                    refused = _first_cause(refused, attempt(execution.resume))
+                step = attempt(_next, generator, sent, refused)
+                del sent, refused
+            is_through = isinstance(step.error, StopIteration)
+            ended = execution.finish(Ok(step.error.value) if is_through else step)
+            del step
+    except BaseException as error:  # noqa: BLE001 - it goes on below
+        ended = execution.interrupted(error)
     try:
         return _result_of(ended)
     finally:
@@ -71,23 +72,26 @@ async def asteps(
     execution: AnyExecution, body: Callable[[], AsyncGenerator[Any, Any]]
 ) -> AsyncGenerator[Any, Any]:
     """Do what :func:`steps` does for an async generator, which has no return value."""
-    ended = await _awaited(execution.start())
-    if ended is None:
-        step = await aattempt(_afirst, body)
-        while isinstance(step, Ok):
-            generator, value = cast("tuple[Any, Any]", step.value)
-            sent, refused = None, await _awaited(execution.pause())
-            if isinstance(refused, Ok):
-                try:
-                    sent = yield value
-                except BaseException as error:  # noqa: BLE001 - the consumer throws it to the body
-                    refused = Failed(error)
-                refused = _first_cause(refused, attempt(execution.resume))
-            step = await aattempt(_anext, generator, sent, refused)
-            del sent, refused
-        is_through = isinstance(step.error, StopAsyncIteration)
-        ended = await _awaited(execution.finish(Ok() if is_through else step))
-        del step
+    try:
+        ended = await _awaited(execution.start())
+        if ended is None:
+            step = await aattempt(_afirst, body)
+            while isinstance(step, Ok):
+                generator, value = cast("tuple[Any, Any]", step.value)
+                sent, refused = None, await _awaited(execution.pause())
+                if isinstance(refused, Ok):
+                    try:
+                        sent = yield value
+                    except BaseException as error:  # noqa: BLE001 - thrown in for the body
+                        refused = Failed(error)
+                    refused = _first_cause(refused, attempt(execution.resume))
+                step = await aattempt(_anext, generator, sent, refused)
+                del sent, refused
+            is_through = isinstance(step.error, StopAsyncIteration)
+            ended = await _awaited(execution.finish(Ok() if is_through else step))
+            del step
+    except BaseException as error:  # noqa: BLE001 - it goes on below
+        ended = await _awaited(execution.interrupted(error))
     try:
         _result_of(ended)
     finally:

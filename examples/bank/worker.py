@@ -9,7 +9,7 @@ from typing import Self, cast
 
 from flask import Flask, current_app
 
-from flask_reqsession import RequestScopedSessionManager
+from flask_reqsession import current_manager
 
 from .errors import BankError
 from .standing_orders import execute, pending_ids, refuse
@@ -51,7 +51,7 @@ class StandingOrderWorker:
 
     def execute_pending(self) -> int:
         """Try every pending order in this thread; return how many there were."""
-        with self._app.app_context(), self._manager.unit_of_work():
+        with self._app.app_context(), current_manager().unit_of_work():
             waiting = pending_ids()
         for order_id in waiting:
             self._execute(order_id)
@@ -80,7 +80,7 @@ class StandingOrderWorker:
 
     def _execute(self, order_id: int) -> None:
         # One unit of work for each order: its session sees nothing of the order before.
-        with self._app.app_context(), self._manager.unit_of_work():
+        with self._app.app_context(), current_manager().unit_of_work():
             try:
                 execute(order_id)
             except BankError as error:
@@ -88,10 +88,6 @@ class StandingOrderWorker:
             except Exception:
                 # The order stays pending; the thread must live on for the next one.
                 self._app.logger.exception("standing order %d failed", order_id)
-
-    @property
-    def _manager(self) -> RequestScopedSessionManager:
-        return cast("RequestScopedSessionManager", self._app.extensions["reqsession"])
 
 
 def current_worker() -> StandingOrderWorker:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from flask import Flask
-from typing_extensions import override
 from werkzeug.serving import make_server
 
 LOOPBACK = "127.0.0.1"
@@ -79,6 +78,5 @@ class Client:
 class _StayHere(urllib.request.HTTPRedirectHandler):
     """Report a redirect instead of following it."""
 
-    @override
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
+    def redirect_request(self, *_args: object, **_kwargs: object) -> None:
         return None

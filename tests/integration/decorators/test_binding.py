@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from flask import Flask
+from greenlet import greenlet
 from sqlalchemy.orm import Session
 
 from flask_reqsession import (
@@ -14,6 +18,7 @@ from flask_reqsession import (
     NoActiveScopeError,
     PropagationError,
     RequestScopedSessionManager,
+    ScopeOwnershipError,
     reattach_args,
     transactional,
     with_request_session,
@@ -116,6 +121,83 @@ def test_a_unit_of_work_inside_another_ones_changes_what_is_current(
             assert other_notebook.kept() == ["other"]
         note("mine, too")
     assert notebook.kept() == ["bound", "mine", "mine, too"]
+
+
+def in_a_thread(run: Callable[[], object]) -> None:
+    """Call ``run`` in another thread, in a copy of this context."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(copy_context().run, run).result()
+
+
+def in_a_greenlet(run: Callable[[], object]) -> None:
+    """Call ``run`` in a greenlet of this thread, in a copy of this context, as gevent does."""
+    strand = greenlet(run)
+    strand.gr_context = copy_context()
+    strand.switch()
+
+
+def in_a_task(run: Callable[[], object]) -> None:
+    """Call ``run`` in a task of this thread; asyncio copies the context."""
+
+    async def task() -> None:
+        run()
+
+    asyncio.run(task())
+
+
+@pytest.mark.rule("M13", "M21")
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_a_greenlet, in_a_task])
+@pytest.mark.parametrize("inside", ["scope", "unit of work"])
+def test_a_copied_context_does_not_join(
+    notebook: Notebook, elsewhere: Callable[[Callable[[], object]], None], inside: str
+) -> None:
+    """What is remembered of the last call holds for the thread, greenlet or task that made it."""
+    manager = notebook.manager
+    bound_note = manager.transactional(manager.with_request_session(write))
+    get_session = manager.with_request_session(session_of)
+
+    def run() -> None:
+        with pytest.raises(ScopeOwnershipError):
+            bound_note("stranger's")
+        with pytest.raises(ScopeOwnershipError):
+            get_session()
+
+    def run_unbound() -> None:
+        with pytest.raises(ScopeOwnershipError):
+            note("stranger's")
+
+    with notebook.app.test_request_context():
+        with manager.session_scope() if inside == "scope" else manager.unit_of_work():
+            bound_note("owner's")
+            assert get_session() is manager.session
+            elsewhere(run)
+            bound_note("owner's, too")
+        note("unbound")
+        elsewhere(run_unbound)
+    assert notebook.kept() == ["owner's", "owner's, too", "unbound"]
+
+
+def session_of(session: Session) -> Session:
+    """Return the session that was injected."""
+    return session
+
+
+@pytest.mark.rule("M11", "M21")
+def test_a_request_inside_a_scope_does_not_join_it(notebook: Notebook) -> None:
+    """The test client inside a request of the same manager: each has its own session."""
+    manager = notebook.manager
+    get_session = manager.with_request_session(session_of)
+
+    @notebook.app.get("/")
+    @manager.transactional
+    def inner() -> str:
+        assert get_session() is not outer
+        return "inner"
+
+    with notebook.app.test_request_context(), manager.session_scope() as outer:
+        assert get_session() is outer
+        assert notebook.app.test_client().get("/").status_code == 200
+        assert get_session() is outer
 
 
 @pytest.fixture

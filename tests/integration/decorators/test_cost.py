@@ -104,7 +104,7 @@ def test_a_scope_alone_costs_no_more(
     notebook: Notebook, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> None:
     """Without a session to inject its arguments are not looked at, and none is made."""
-    decorated: Callable[..., object] = notebook.manager.transactional(last)
+    decorated: Any = notebook.manager.transactional(last)
     with notebook.app.test_request_context():
         counted = notebook.manager.transactional(
             lambda: calls_in(lambda: decorated(*args, **kwargs))
