@@ -272,9 +272,9 @@ class ReattachArgs:
         return dataclasses.replace(plan, reattachment=arguments)
 
 
-with_request_session = WithRequestSession(Binding())
-transactional = Transactional(Binding())
-reattach_args = ReattachArgs(Binding())
+with_request_session: WithRequestSession = WithRequestSession(Binding())
+transactional: Transactional = Transactional(Binding())
+reattach_args: ReattachArgs = ReattachArgs(Binding())
 
 
 def _checked_bind(given: str | None, inherited: str) -> str:

@@ -75,7 +75,7 @@ class Execution(Entering[SessionPort]):
             self._unit.end()
 
     def interrupted(self, error: BaseException) -> Outcome:
-        """Clean up after ``error``, which refused the entry or struck outside the body: a signal."""
+        """Clean up after ``error``: it refused the entry, or struck outside the body (a signal)."""
         outcome: Outcome | None = None
         if self._has_begun:
             outcome = advance(self._salvage(error), self.port)
@@ -140,7 +140,7 @@ class AsyncExecution(Entering[AsyncSessionPort]):
             await self._unit.aend()
 
     async def interrupted(self, error: BaseException) -> Outcome:
-        """Clean up after ``error``, which refused the entry or struck outside the body: a signal."""
+        """Clean up after ``error``: it refused the entry, or struck outside the body (a signal)."""
         outcome: Outcome | None = None
         if self._has_begun:
             outcome = await aadvance(self._salvage(error), self.port)

@@ -40,9 +40,9 @@ def steps(
                     refused = _first_cause(refused, attempt(execution.resume))
                 step = attempt(_next, generator, sent, refused)
                 del sent, refused
-            is_through = isinstance(step.error, StopIteration)
-            ended = execution.finish(Ok(step.error.value) if is_through else step)
-            del step
+            through = step.error if isinstance(step.error, StopIteration) else None
+            ended = execution.finish(step if through is None else Ok(through.value))
+            del step, through
     except BaseException as error:  # noqa: BLE001 - it goes on below
         ended = execution.interrupted(error)
     try:

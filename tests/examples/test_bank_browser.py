@@ -94,7 +94,7 @@ def test_pages_render(browser: Chrome, address: str, tmp_path: Path) -> None:
         assert len(content) > 20_000
         card = browser.find_element(By.CSS_SELECTOR, ".card")
         assert card.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
-        assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+        assert browser.get_log("browser") == []
 
 
 @pytest.mark.usefixtures("customers")

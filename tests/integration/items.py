@@ -36,7 +36,7 @@ class BegunConnection(sqlite3.Connection):
     # Without effect: it can be read and set, and begins nothing.
     isolation_level: Literal["DEFERRED", "EXCLUSIVE", "IMMEDIATE"] | None = "DEFERRED"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.execute("BEGIN")
 
@@ -46,7 +46,7 @@ class BegunConnection(sqlite3.Connection):
         self.execute("BEGIN")
 
 
-def any_callable(factory: object) -> Any:  # noqa: ANN401 - that is its purpose
+def any_callable(factory: object) -> Any:
     """Return ``factory``: SQLAlchemy documents more kinds of them than it has types for."""
     return factory
 

@@ -27,6 +27,8 @@ def test_type_checkers_agree(checker: str, file: str) -> None:
     if find_spec(checker) is None:
         pytest.skip(f"{checker} is not installed here; the environment for types checks the file")
     command = [sys.executable, "-m", checker, *CHECKERS[checker], str(HERE / file)]
-    checked = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True)
+    checked = subprocess.run(
+        command, cwd=HERE.parents[1], capture_output=True, text=True, check=False
+    )
 
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -242,7 +242,7 @@ class Policy:
         """Wait longer after each attempt."""
         return attempt / 10
 
-    def announce(self, attempt: int, error: BaseException) -> None:  # noqa: ARG002 - the protocol's
+    def announce(self, attempt: int, error: BaseException) -> None:
         """Remember the attempt."""
         self.announcements.append(attempt)
         if self.announced is not None:
@@ -257,7 +257,7 @@ class Policy:
 def test_a_retried_call_runs_anew_each_time_until_the_attempts_run_out(
     drive: Callable[[Script, Flow], Outcome],
 ) -> None:
-    """Each attempt has a fresh scope, is rolled back before the wait, and the last error is told."""
+    """Each attempt has a fresh scope and is rolled back before the wait; the last error is told."""
     scopes: list[Scope] = []
 
     def attempt_flow() -> Flow:

@@ -37,12 +37,12 @@ class Faulty:
 
         class FaultyConnection(TransactionalConnection):
             def commit(self) -> None:
-                faulty._fail_in_driver("commit")  # noqa: SLF001 - of the class around it
+                faulty._fail_in_driver("commit")
                 super().commit()
 
             def rollback(self) -> None:
                 try:
-                    faulty._fail_in_driver("rollback")  # noqa: SLF001 - of the class around it
+                    faulty._fail_in_driver("rollback")
                 except sqlite3.OperationalError:
                     faulty.poisoned.append(self)
                     faulty.failing = () if faulty.heals else faulty.failing

@@ -31,7 +31,7 @@ class Note(Base):
 class Recording(RequestScopedSessionManager):
     """A manager whose events are told, in their order; a reattachment with its type."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.events: list[str] = []
         self.durations: list[float] = []
         super().__init__(*args, **kwargs)

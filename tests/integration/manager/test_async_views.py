@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -145,9 +146,9 @@ def test_an_async_view_called_by_an_async_view_lends_what_it_borrowed(shop: Shop
     async def view() -> str:
         session = shop.session
         call = shop.app.ensure_sync(inner)
-        assert await asyncio.get_running_loop().run_in_executor(
-            None, contextvars.copy_context().run, lambda: pytest.raises(ScopeOwnershipError, call)
-        )
+        refused = functools.partial(pytest.raises, ScopeOwnershipError, call)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, contextvars.copy_context().run, refused)
         assert shop.session is session
         return "ok"
 
@@ -252,14 +253,14 @@ def test_a_close_that_fails_is_a_note_on_the_views_exception(
     """And it is logged; the connection does not come back."""
     shop = async_shop
     source = shop.manager.databases.async_source()
-    close: Callable[[AsyncSession], Awaitable[None]] = source.close
+    close = source.close
 
     async def fail(_session: AsyncSession) -> None:
         raise FaultError("close")
 
     async def view() -> None:
         await shop.write("lost")
-        source.close = fail  # type: ignore[method-assign]  # a fault of the user's own object
+        source.close = fail  # type: ignore[method-assign,assignment]  # a fault of the user's own object
         raise FaultError("view")
 
     with pytest.raises(FaultError, match="view") as caught:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import create_engine, event, insert, select
-from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, make_transient_to_detached
 
 from flask_reqsession import RequestScopedSessionManager
@@ -17,7 +18,7 @@ from flask_reqsession.recording import Recordings
 from tests.integration.manager.faults import FaultError
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
 
-SECRET = "battery-staple"
+SECRET = "battery-staple"  # noqa: S105 - a row value
 UNIQUE = "error IntegrityError: IntegrityError (SQLITE_CONSTRAINT_UNIQUE)"
 
 

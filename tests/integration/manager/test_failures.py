@@ -10,11 +10,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import Engine, NullPool, create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-
-from flask_reqsession import RequestScopedSessionManager, UnexpectedRollbackError
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.exceptions import InternalServerError
 
+from flask_reqsession import RequestScopedSessionManager, UnexpectedRollbackError
 from tests.integration.manager.faults import FaultError, Faulty
 from tests.integration.manager.shop import Base, Note, Shop, connections_held, texts
 from tests.servers.connections import Rows
@@ -297,7 +296,7 @@ def test_a_session_on_two_dead_connections_gives_both_back(postgresql_url: str) 
 
 @pytest.mark.rule("M17", "M18", "M19")
 def test_a_dead_connection_in_a_savepoint_of_the_users_own(postgresql_shop: Shop) -> None:
-    """ROLLBACK TO fails first, and SQLAlchemy gives up there; the session is usable nevertheless."""
+    """ROLLBACK TO fails first, and SQLAlchemy gives up; the session is usable nevertheless."""
     shop = postgresql_shop
     shop.keep("loaded")
     with shop.manager.unit_of_work():
@@ -308,7 +307,9 @@ def test_a_dead_connection_in_a_savepoint_of_the_users_own(postgresql_shop: Shop
             shop.write("half")
             end_backend(shop)
             raise FaultError("body")
-        assert [note.partition(":")[0] for note in caught.value.__notes__] == ["ROLLBACK also failed"]
+        assert [note.partition(":")[0] for note in caught.value.__notes__] == [
+            "ROLLBACK also failed"
+        ]
         assert connections_held(shop.engine) == 0
         assert texts(shop.session) == ["loaded"]
         assert shop.manager.ensure_session_attachment(note).text == "loaded"

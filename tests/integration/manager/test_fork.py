@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pytest
 from sqlalchemy import text
@@ -57,7 +57,7 @@ def test_a_child_forked_in_a_unit_is_refused_the_session_and_opens_its_own(
     with shop.manager.unit_of_work():
         backend = shop.session.scalar(BACKEND)
         note = shop.write("parent")
-        childs, refused = in_child(child)
+        childs, refused = cast("tuple[object, list[str]]", in_child(child))
         assert shop.session.scalar(BACKEND) == backend
         assert note in shop.session
         shop.session.commit()
@@ -126,7 +126,7 @@ def test_a_child_that_leaves_what_it_was_forked_in_sends_nothing(
 
 @pytest.mark.rule("M20")
 def test_a_child_that_uses_the_parents_session_itself_is_refused(postgresql_shop: Shop) -> None:
-    """It has the object in hand, as a local variable; a statement would reach the parent's server."""
+    """It has the object in hand, in a variable; a statement would reach the parent's server."""
     shop = postgresql_shop
 
     def child(session: Session) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -17,8 +18,15 @@ from flask import copy_current_request_context
 from greenlet import greenlet
 from sqlalchemy.orm import Session
 
-from flask_reqsession import RequestScopedSessionManager, ScopeOwnershipError
+from flask_reqsession import ScopeOwnershipError
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
+
+
+def main_greenlet() -> greenlet:
+    """Return the greenlet that runs the test."""
+    parent = greenlet.getcurrent().parent
+    assert parent is not None
+    return parent
 
 
 def in_thread(call: Callable[[], object], name: str = "worker") -> object:
@@ -75,7 +83,7 @@ def test_a_background_thread_is_refused_the_session_of_the_request(
                 copy_current_request_context(ask),
             ):
                 context = contextvars.copy_context()
-                answer = in_thread(lambda copied=copied, context=context: context.run(copied))
+                answer = in_thread(functools.partial(context.run, copied))
                 assert_refused(answer, "thread 'MainThread'", "thread 'worker'", "request")
         assert in_thread(copy_current_request_context(lambda: "fine")) == "fine"
         assert shop.manager.is_session_active() is touched
@@ -239,7 +247,7 @@ def test_an_event_loop_in_a_view_is_another_task(shop: Shop) -> None:
     assert shop.serve(view).text == "ok"
 
 
-def switch(other: greenlet) -> Any:  # noqa: ANN401 - whatever it gives
+def switch(other: greenlet) -> Any:
     """Let ``other`` run. A call, since coverage loses the thread until the next one returns."""
     return other.switch()
 
@@ -255,7 +263,7 @@ def test_another_greenlet_is_refused(shop: Shop) -> None:
 
     def view() -> str:
         session = shop.session
-        other: Any = greenlet(lambda: pytest.raises(ScopeOwnershipError, lambda: shop.session))
+        other: Any = greenlet(lambda: pytest.raises(ScopeOwnershipError, lambda: shop.session))  # noqa: RUF061
         other.gr_context = contextvars.copy_context()
         refused = switch(other)
         assert_refused(refused.value, "thread 'MainThread'", "a greenlet in thread 'MainThread'")
@@ -275,7 +283,7 @@ def test_greenlets_of_one_thread_each_have_their_own_request(shop: Shop) -> None
             session = shop.session
             seen.append(session)
             session.connection()
-            greenlet.getcurrent().parent.switch()
+            main_greenlet().switch()
             assert shop.session is session
 
     greenlets = [greenlet(contextvars.copy_context().run) for _ in range(2)]
@@ -295,10 +303,10 @@ def test_a_killed_greenlet_leaves_nothing_behind(shop: Shop) -> None:
 
     @shop.app.get("/")
     @shop.manager.transactional
-    def index() -> None:
+    def index() -> str:
         shop.write()
-        greenlet.getcurrent().parent.switch()
-        ...
+        main_greenlet().switch()
+        return "never"
 
     worker = greenlet(contextvars.copy_context().run)
     worker.switch(shop.get, "/")

@@ -91,7 +91,7 @@ def test_what_is_loaded_stays_readable_without_sql(shop: Shop, *, expire_on_comm
             .execution_options(no_parameters=True)
             .exec_driver_sql("DELETE FROM note")
         ),
-        lambda shop: shop.session.bulk_insert_mappings(Note, [{"text": "new"}]),  # type: ignore[arg-type]
+        lambda shop: shop.session.bulk_insert_mappings(Note, [{"text": "new"}]),
         lambda shop: shop.session.execute(
             CreateTable(Table("other", MetaData(), Column("id", Integer)))
         ),

@@ -187,7 +187,7 @@ def test_a_cli_command_run_by_a_request_works_with_its_session(shop: Shop) -> No
 
 @pytest.mark.rule("M11")
 def test_two_requests_inside_one_app_context_share_nothing(shop: Shop) -> None:
-    """pytest fixtures push an app context; Flask then reuses it for each request."""
+    """Pytest fixtures push an app context; Flask then reuses it for each request."""
     sessions = []
 
     @shop.app.get("/")

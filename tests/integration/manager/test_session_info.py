@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ def info(shop: Shop) -> dict[str, Any]:
 
 
 def differences(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what is not as it would be outside of everything, the age as whether it is sensible."""
+    """Return what is not as it is outside of everything, the age as whether it is sensible."""
     changed = {key: value for key, value in told.items() if value != NOTHING[key]}
     if "age_seconds" in changed:
         changed["age_seconds"] = 0 <= changed["age_seconds"] < 5
@@ -123,7 +123,7 @@ def test_a_paused_generator_is_described_to_its_consumer(shop: Shop) -> None:
     """Its scope is not current, but it is what holds the transaction."""
 
     @shop.manager.transactional
-    def notes() -> Iterator[str]:
+    def notes() -> Generator[str]:
         yield shop.write().text
 
     with shop.manager.unit_of_work():

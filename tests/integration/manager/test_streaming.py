@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import pytest
-from flask import Response, stream_with_context
+from flask import Response, copy_current_request_context, stream_with_context
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tests.integration.manager.faults import FaultError
 from tests.integration.manager.shop import Note, Shop, connections_held
+from tests.integration.manager.test_ownership import in_thread
 
 # Before 3.1.2 Flask pushed the context in the view: the body is then a part of the request, and the
 # request's teardown comes after it.
@@ -167,9 +168,6 @@ def test_instances_that_the_view_loaded_are_brought_along(shop: Shop) -> None:
 @pytest.mark.skipif(not OWN_EXTENT, reason="the body is a part of the request before Flask 3.1.2")
 def test_a_body_and_a_background_job_of_one_request_do_not_meet(shop: Shop) -> None:
     """Both begin after the request has ended, each in a context of its own."""
-    from flask import copy_current_request_context
-    from tests.integration.manager.test_ownership import in_thread
-
     shop.keep("one", "two")
     used: list[Session] = []
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from flask import Blueprint, Flask
+from flask.ctx import RequestContext
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
@@ -185,7 +186,7 @@ def test_a_skipped_teardown_does_not_keep_its_request_alive(shop: Shop) -> None:
         if not next(skipped, False):
             teardown(error)
 
-    shop.app.do_teardown_request = do_teardown_request  # type: ignore[method-assign]  # as extensions do
+    shop.app.do_teardown_request = do_teardown_request  # type: ignore[method-assign,assignment]  # as extensions do
     shop.app.add_url_rule("/", "index", lambda: str(texts(shop.session)))
     shop.get("/")
     assert connections_held(shop.engine) == 1
@@ -200,9 +201,14 @@ def test_a_skipped_teardown_does_not_keep_its_request_alive(shop: Shop) -> None:
 def test_no_request_inherits_the_session_of_another_at_the_same_address(shop: Shop) -> None:
     """Contexts are freed and made again at one address all the time; sessions are not shared."""
     seen: set[Session] = set()
+
+    def push_and_see(context: RequestContext) -> None:
+        context.push()
+        seen.add(shop.session)
+
     for _ in range(50):
         context = shop.app.test_request_context()
-        contextvars.copy_context().run(lambda c=context: (c.push(), seen.add(shop.session)))
+        contextvars.copy_context().run(push_and_see, context)
         del context
 
     assert len(seen) == 50
@@ -215,7 +221,7 @@ def test_no_request_inherits_the_session_of_another_at_the_same_address(shop: Sh
 def test_an_interrupted_teardown_closes_everything_and_is_not_swallowed(
     shop: Shop, tmp_path: object, raised: BaseException
 ) -> None:
-    """Ctrl-C while the first of two sessions is closed: the other one is closed, then it goes on."""
+    """Ctrl-C while the first of two sessions is closed: the other is closed, then it goes on."""
     analytics = RequestScopedSessionManager(
         {"default": shop.url, "other": f"sqlite:///{tmp_path}/other.sqlite"}, shop.app, name="two"
     )

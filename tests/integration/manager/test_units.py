@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Generator, Iterator
 
 import pytest
 from sqlalchemy import select
@@ -206,6 +207,7 @@ def test_the_bound_decorators_need_no_app_context(shop: Shop) -> None:
     def bound(session: Session, note: Note) -> bool:
         return note in session and session is shop.session
 
+    assert note is not None
     assert bound(note) is True
     for unbound in (transactional, with_request_session, reattach_args):
         with pytest.raises(RuntimeError, match=r"@manager\.transactional"):
@@ -277,7 +279,7 @@ def test_units_that_end_in_the_wrong_order_do_not_mix_up_the_others(
     """A generator's ``with`` block ends when the generator does, wherever that is."""
     other = Shop(f"sqlite:///{tmp_path}/other.sqlite")
 
-    def opens_a_unit() -> Iterator[Session]:
+    def opens_a_unit() -> Generator[Session]:
         with shop.manager.unit_of_work():
             yield shop.session
             yield shop.session
@@ -299,7 +301,6 @@ def test_units_that_end_in_the_wrong_order_do_not_mix_up_the_others(
 @pytest.mark.rule("M9", "M13")
 def test_async_units_work_in_a_task(shop: Shop) -> None:
     """A sync session in ``async_unit_of_work()`` is closed as well; nested it joins."""
-    import asyncio
 
     async def job() -> None:
         async with shop.manager.async_unit_of_work():

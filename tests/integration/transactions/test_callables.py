@@ -28,7 +28,7 @@ def manager(sync_world: SyncWorld) -> RequestScopedSessionManager:
     return sync_world.manager
 
 
-def bodies(world: SyncWorld) -> dict[str, Callable[..., Any]]:
+def bodies(world: SyncWorld) -> dict[str, Callable[..., Any]]:  # noqa: C901 - a list
     """Return one of each kind of callable, that writes what it is given."""
 
     def function(text: str) -> str:
@@ -74,7 +74,7 @@ def bodies(world: SyncWorld) -> dict[str, Callable[..., Any]]:
 
     return {
         "function": function,
-        "lambda": lambda text: function(text),
+        "lambda": lambda text: function(text),  # noqa: PLW0108 - the lambda is the claim
         "partial": functools.partial(function),
         "method": Object().method,
         "class method": Object.class_method,
@@ -105,7 +105,7 @@ KINDS = [
 async def exhausted(result: Any) -> Any:
     """Wait for what a call returned, or take its first element and the rest."""
     if inspect.isasyncgen(result):
-        return [each async for each in result][0]
+        return [each async for each in result][0]  # noqa: RUF015 - to the end
     if inspect.isgenerator(result):
         return next(iter(list(result)))
     return await result if inspect.isawaitable(result) else result
@@ -153,7 +153,7 @@ def passing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.rule("T11")
 @pytest.mark.parametrize("kind", ["coroutine", "async generator", "generator", "async method"])
-@pytest.mark.parametrize("wrap", [passing, lambda function: lambda text: function(text)])
+@pytest.mark.parametrize("wrap", [passing, lambda function: lambda text: function(text)])  # noqa: PLW0108 - the claim
 def test_a_function_that_only_returns_the_work_is_refused(
     sync_world: SyncWorld, kind: str, wrap: Callable[..., Any]
 ) -> None:
@@ -227,7 +227,7 @@ def test_what_is_not_callable_is_refused_at_decoration(
 
 
 @pytest.fixture
-def service(sync_world: SyncWorld) -> type[Any]:
+def service(sync_world: SyncWorld) -> type[Any]:  # noqa: C901 - a list of methods
     """Give a decorated class."""
     manager = sync_world.manager
 
@@ -396,5 +396,3 @@ def test_async_views_run_many_times_in_a_row(sqlite_file_url: str, kind: str) ->
     assert world.kept() == ["note 0", "note 2", "note 4"]
     assert world.conversation.held == 0
     world.manager.databases.dispose()
-
-

@@ -145,7 +145,7 @@ async def test_a_rollback_is_finished_before_the_cancellation_arrives(world: Asy
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_savepoint_is_ended_before_the_cancellation_arrives(
     world: AsyncWorld,
-    fails: bool,  # noqa: FBT001 - a parameter of the test
+    fails: bool,
 ) -> None:
     """Released or rolled back to, so that the outer can decide what the cancellation means."""
 

@@ -298,7 +298,7 @@ def test_a_connection_lost_before_commit_is_retried(postgresql_url: str, colour:
             await world.do(killing(world))
         await world.write("x")
 
-    world.run(pay)
+    world.run(pay)  # type: ignore[arg-type]  # a coroutine function, decorated
     assert attempts == [1, 1]
     assert world.kept() == ["x"]
     assert world.conversation.held == 0

@@ -316,7 +316,7 @@ def test_a_manual_commit_of_the_consumer_between_two_steps_is_refused(
     sync_world: SyncWorld,
     manager: RequestScopedSessionManager,
     act: Callable[[Session], None],
-    swallowed: bool,  # noqa: FBT001 - a parameter of the test
+    swallowed: bool,
 ) -> None:
     """The generator is doomed, and says so at its end if nobody else does."""
     with manager.unit_of_work():
@@ -366,7 +366,7 @@ def test_a_generator_inside_a_scope_joins_it(
 def test_a_joined_generator_that_fails_or_is_closed_early_dooms_the_scope(
     sync_world: SyncWorld,
     manager: RequestScopedSessionManager,
-    early: bool,  # noqa: FBT001 - a parameter of the test
+    early: bool,
 ) -> None:
     """Half of its work must not be committed with the outer."""
 
@@ -423,7 +423,7 @@ def test_a_nested_generator_that_is_closed_early_rolls_back_to_its_savepoint(
 def test_a_failing_nested_generator_dooms_the_outer_that_wrote_between_its_steps(
     sync_world: SyncWorld,
     manager: RequestScopedSessionManager,
-    sends: bool,  # noqa: FBT001 - a parameter of the test
+    sends: bool,
 ) -> None:
     """The rollback to its savepoint takes the consumer's work along: that is no success."""
 

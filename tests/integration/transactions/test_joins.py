@@ -298,7 +298,7 @@ async def test_set_rollback_only_in_a_savepoint_dooms_that_alone(everywhere: Wor
     @everywhere.transactional()
     async def pay() -> str:
         await everywhere.write("rent")
-        return await attempt()
+        return str(await attempt())
 
     async with everywhere.unit():
         assert await pay() == "tried"

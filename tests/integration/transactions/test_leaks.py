@@ -82,7 +82,7 @@ async def test_a_call_that_returns_keeps_nothing(world: World, graves: Graves) -
 async def test_a_call_that_raises_keeps_nothing(
     world: World,
     graves: Graves,
-    joins: bool,  # noqa: FBT001 - a parameter of the test
+    joins: bool,
 ) -> None:
     """Neither the exception, once it was handled, nor what its traceback holds."""
 
@@ -141,13 +141,12 @@ async def test_an_inner_scope_that_fails_keeps_nothing(
         graves.watch(note)
         raise graves.error()
 
-    async with world.unit():
-        async with world.scope():
-            try:
-                await fail()
-            except LeakError:
-                ...
-            assert graves.alive == []
+    async with world.unit(), world.scope():
+        try:
+            await fail()
+        except LeakError:
+            ...
+        assert graves.alive == []
 
 
 @pytest.mark.rule("M3")
@@ -176,7 +175,7 @@ async def test_a_retried_call_keeps_nothing(world: World, graves: Graves) -> Non
     try:
         await pay()
     except LeakError as error:
-        assert len(error.__notes__) == 1
+        assert len(error.__notes__) == 1  # noqa: PT017 - its frames are the claim
     assert graves.alive == []
 
 

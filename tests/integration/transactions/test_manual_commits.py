@@ -134,7 +134,7 @@ async def test_a_commit_before_anything_was_sent_is_refused_as_well(world: World
 @pytest.mark.parametrize("begun", [False, True])
 async def test_session_begin_inside_a_scope_commits_nothing(
     world: World,
-    begun: bool,  # noqa: FBT001 - a parameter of the test
+    begun: bool,
 ) -> None:
     """Where the scope has begun SQLAlchemy refuses it, else its commit is refused."""
     with pytest.raises(InvalidRequestError if begun else ManualCommitError):
@@ -149,7 +149,7 @@ async def test_session_begin_inside_a_scope_commits_nothing(
 @pytest.mark.parametrize("swallowed", [False, True])
 async def test_a_commit_in_a_joined_call_is_refused(
     world: World,
-    swallowed: bool,  # noqa: FBT001 - a parameter of the test
+    swallowed: bool,
 ) -> None:
     """A service or a library that commits by itself; the message names who swallowed it."""
 
@@ -231,7 +231,7 @@ def test_a_commit_in_a_step_of_a_generator_is_refused(sync_world: SyncWorld) -> 
 @pytest.mark.parametrize("sends", [False, True])
 async def test_a_session_closed_by_hand_is_never_reported_as_committed(
     world: World,
-    sends: bool,  # noqa: FBT001 - a parameter of the test
+    sends: bool,
 ) -> None:
     """session.close() rolls back without a word, also what was only added."""
 

@@ -321,7 +321,7 @@ def test_a_source_with_one_session_cannot_give_a_second(sync_world: SyncWorld) -
             audit()
     assert sync_world.kept() == ["rent"]
     source.registry.remove()
-    source.registry.get_bind().dispose()
+    source.registry.get_bind().engine.dispose()
 
 
 @pytest.mark.rule("T7")

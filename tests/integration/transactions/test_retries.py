@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -22,7 +23,7 @@ from flask_reqsession import (
 from tests.integration.transactions.conftest import make_world
 from tests.integration.transactions.worlds import Note, SyncWorld, World
 
-AT_ONCE = {"initial": 0.0, "maximum": 0.0}
+AT_ONCE: Any = {"initial": 0.0, "maximum": 0.0}
 
 
 @pytest.fixture(params=["sync", "async", "awaited"])

@@ -116,7 +116,7 @@ async def test_a_with_block_yields_the_session_and_commits_at_the_end(everywhere
     """Not before the end: inside the block a second connection sees nothing."""
     async with everywhere.unit(), everywhere.scope() as session:
         assert session is everywhere.given_session
-        session.add(Note(text="rent"))
+        everywhere.given_session.add(Note(text="rent"))
         assert everywhere.kept() == []
     assert everywhere.kept() == ["rent"]
 
@@ -242,7 +242,7 @@ async def test_a_scope_adopts_a_transaction_that_was_begun_by_reading(everywhere
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_scope_adopts_the_uncommitted_writes_of_the_request(
     world: World,
-    fails: bool,  # noqa: FBT001 - a parameter of the test
+    fails: bool,
 ) -> None:
     """They are committed with the scope, or rolled back with it: never one without the other."""
 

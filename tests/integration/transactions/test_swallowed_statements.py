@@ -127,7 +127,7 @@ def enemy(mariadb_world: World) -> Iterator[Connection]:
         connection.exec_driver_sql("INSERT INTO counter VALUES (1, 0), (2, 0)")
     with engine.connect() as connection:
         for number in range(10, 40):
-            connection.exec_driver_sql(f"INSERT INTO counter VALUES ({number}, 0)")
+            connection.exec_driver_sql(f"INSERT INTO counter VALUES ({number}, 0)")  # noqa: S608
         connection.exec_driver_sql("UPDATE counter SET n = 1 WHERE id = 2")
         yield connection
     engine.dispose()

@@ -309,6 +309,7 @@ class Holding:
         self._view = view
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the view."""
         return self._view(*args, **kwargs)
 
 
@@ -368,7 +369,7 @@ def test_a_view_is_recognised_over_other_decorators(
 def test_a_service_in_the_closure_of_a_view_is_not_taken_for_it(
     sync_world: SyncWorld, app: Flask
 ) -> None:
-    """An app factory holds services by their own names, and its views take no arbitrary arguments."""
+    """An app factory holds services by their own names; its views take no arbitrary arguments."""
 
     @sync_world.manager.transactional
     def service() -> Any:
@@ -439,7 +440,7 @@ def test_a_method_view_is_a_view_wherever_it_is_decorated(
         return scoped(function) if where in {"method", "all"} else function
 
     class Books(MethodView):
-        decorators = [scoped] if where in {"decorators", "all"} else []  # noqa: RUF012 - Flask's
+        decorators = [scoped] if where in {"decorators", "all"} else []
 
         @method_only
         def get(self, text: str) -> Any:
@@ -453,7 +454,7 @@ def test_a_method_view_is_a_view_wherever_it_is_decorated(
 
     view_class = scoped(Books) if where in {"class", "all"} else Books
     view = view_class.as_view("books")
-    app.add_url_rule("/<text>", view_func=scoped(view) if where in {"around as_view"} else view)
+    app.add_url_rule("/<text>", view_func=scoped(view) if where == "around as_view" else view)
     client = app.test_client()
     assert client.get("/good").status_code == 200
     assert client.get("/bad").status_code == 409
@@ -469,7 +470,7 @@ def test_a_view_class_with_dispatch_request_is_a_view(sync_world: SyncWorld, app
 
     class Book(View):
         @sync_world.manager.transactional
-        def dispatch_request(self, text: str) -> Any:
+        def dispatch_request(self, text: str) -> Any:  # type: ignore[override]  # as users do
             sync_world.put(text)
             return None if text == "nothing" else (text, 409 if text == "bad" else 200)
 

@@ -11,7 +11,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, String, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -42,8 +42,9 @@ class AtOnce(AbstractAsyncContextManager[Any, None]):
     async def __aenter__(self) -> Any:
         return self._inner.__enter__()
 
-    async def __aexit__(self, *raised: Any) -> None:
-        self._inner.__exit__(*raised)
+    async def __aexit__(self, *raised: object) -> None:
+        kind, error, traceback = cast("tuple[Any, Any, Any]", raised)
+        self._inner.__exit__(kind, error, traceback)
 
 
 class Base(DeclarativeBase):
@@ -84,7 +85,9 @@ class Conversation:
     def _checkin(self, *_event: object) -> None:
         self.held -= 1
 
-    def _execute(self, _connection: object, _cursor: object, statement: str, *_more: object) -> None:
+    def _execute(
+        self, _connection: object, _cursor: object, statement: str, *_more: object
+    ) -> None:
         words = statement.split()
         self.sent.append("ROLLBACK TO" if words[:2] == ["ROLLBACK", "TO"] else words[0])
 
@@ -207,7 +210,7 @@ class SyncWorld(World):
 
         @functools.wraps(body)
         def function(*args: Any, **kwargs: Any) -> Any:
-            return at_once(body(*args, **kwargs))
+            return at_once(body(*args, **kwargs))  # type: ignore[arg-type]  # a coroutine
 
         decorated = decorator(function)
 

@@ -1,0 +1,122 @@
+"""A signal may strike at any line of the package: the next call starts anew all the same."""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import linecache
+import sys
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import flask_reqsession
+from flask_reqsession import Propagation
+from tests.integration.transactions.worlds import Note, SyncWorld
+
+PACKAGE = str(Path(flask_reqsession.__file__).parent)
+# Python itself leaves a lock behind that is interrupted in the middle of its ``with``.
+LOCKING = ("metrics.py", "recording.py")
+
+
+class SignalError(BaseException):
+    """What a signal handler raised."""
+
+
+class Signal:
+    """Raises in the n-th line of the package that is run."""
+
+    def __init__(self, line: int) -> None:
+        self._left = line
+        self.struck_at = ""
+
+    def during(self, call: Callable[[], object]) -> None:
+        """Run ``call`` with the signal on its way."""
+        tracer = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            with suppress(BaseException):  # inside SQLAlchemy the signal may become another error
+                call()
+        finally:
+            sys.settrace(tracer)
+
+    def _enter(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        name = frame.f_code.co_filename
+        return self._step if name.startswith(PACKAGE) and not name.endswith(LOCKING) else None
+
+    def _step(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line":
+            self._left -= 1
+            # A bare ``try:`` is an instruction that does nothing, at which no signal is handled.
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            if self._left <= 0 and line != "try:":
+                self.struck_at = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                sys.settrace(None)
+                raise SignalError
+        return self._step
+
+
+def calls(world: SyncWorld) -> dict[str, Callable[[str], object]]:
+    """Return calls that write the notes "<text> 1" and "<text> 2"."""
+    manager = world.manager
+
+    @manager.transactional
+    def write(text: str) -> None:
+        world.put(text)
+
+    @manager.transactional
+    def function(text: str) -> None:
+        write(f"{text} 1")
+        world.put(f"{text} 2")
+
+    @manager.transactional
+    def generator(text: str) -> Generator[None, None, None]:
+        world.put(f"{text} 1")
+        yield
+        world.put(f"{text} 2")
+
+    @manager.transactional(propagation=Propagation.NESTED)
+    def attempt(text: str) -> None:
+        world.put(text)
+
+    @manager.transactional(propagation=Propagation.REQUIRES_NEW)
+    def look() -> None:
+        manager.session.query(Note).first()
+
+    def block(text: str) -> None:
+        with manager.session_scope():
+            look()
+            write(f"{text} 1")
+            attempt(f"{text} 2")
+
+    return {"function": function, "generator": lambda text: list(generator(text)), "block": block}
+
+
+@pytest.mark.rule("T1", "M10", "M17")
+@pytest.mark.parametrize(("kind", "stride"), [("function", 1), ("generator", 3), ("block", 5)])
+def test_a_signal_at_any_line_leaves_no_half_and_no_dead_scope(
+    sync_world: SyncWorld, kind: str, stride: int
+) -> None:
+    """All or nothing is kept, no connection is held, and what comes next is committed."""
+    call = calls(sync_world)[kind]
+    for line in itertools.count(1, stride):
+        text = f"line {line}"
+        signal = Signal(line)
+
+        def strike(signal: Signal = signal, text: str = text) -> set[object]:
+            signal.during(lambda: call(text))
+            with sync_world.manager.session_scope():
+                sync_world.put(f"after {text}")
+            return set(sync_world.kept())
+
+        kept = contextvars.copy_context().run(strike)
+        if not signal.struck_at:
+            break
+        assert f"after {text}" in kept, signal.struck_at
+        assert len({f"{text} 1", f"{text} 2"} & kept) in {0, 2}, signal.struck_at
+        assert sync_world.conversation.held == 0, signal.struck_at
+    assert line > 100
