@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import ScopedRegistry
 
+from flask_reqsession.contexts import tearing_down
 from flask_reqsession.errors import ConfigurationError
 
 S = TypeVar("S", bound=Session | AsyncSession)
@@ -80,8 +81,8 @@ class AdoptedRegistry(ScopedRegistry[S]):
     """The registry of a ``scoped_session`` that hands out the request's session where there is one.
 
     What the registry had of its own, it has still, outside requests and units of work.
-    ``scoped_session.remove()`` inside one neither closes nor forgets the request's session: it is
-    not the registry's to close, and Flask-SQLAlchemy calls it at the end of every app context.
+    ``scoped_session.remove()`` inside one closes the request's session, which discards what is
+    uncommitted; but not where Flask-SQLAlchemy calls it, at the end of every app context.
     """
 
     def __init__(self, own: ScopedRegistry[S]) -> None:
@@ -95,8 +96,15 @@ class AdoptedRegistry(ScopedRegistry[S]):
         return self.own() if adopted is None else adopted
 
     def has(self) -> bool:
-        """Say whether ``remove()`` has something to close; asking makes no session."""
-        return self.own.has() and self.claims.current() is None
+        """Say whether ``remove()`` has something to close.
+
+        The adopted session is the user's to discard, and inside a scope that dooms the scope, as
+        ``close()`` does. But the extension's own ``remove()`` at the end of a nested app context is
+        not meant for it (rule M11), and makes no session.
+        """
+        if tearing_down.get():
+            return self.own.has() and self.claims.current() is None
+        return self.claims.current() is not None or self.own.has()
 
     def set(self, obj: S) -> None:
         """Keep ``obj`` for the current scope of the registry's own.
@@ -112,8 +120,8 @@ class AdoptedRegistry(ScopedRegistry[S]):
         self.own.set(obj)
 
     def clear(self) -> None:
-        """Forget what :meth:`has` speaks of."""
-        if self.has():
+        """Forget the registry's own session; the adopted one stays the one of its request."""
+        if self.own.has() and self.claims.current() is None:
             self.own.clear()
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flask_reqsession.colour import Colour
 from flask_reqsession.contexts import app_context, request_context
-from flask_reqsession.drivers import aattempt, result_of
 from flask_reqsession.execution import AsyncExecution, Execution
 from flask_reqsession.owners import current_strand, running_loop
 from flask_reqsession.steps import asteps, steps
@@ -128,13 +127,7 @@ def _async_call(plan: CallPlan) -> Call:
 
         if isinstance(execution, AsyncExecution):
             return await execution.run(body)
-        ended = execution.start()
-        while ended is None:
-            ended = execution.finish(await aattempt(body))
-        try:
-            return result_of(ended)
-        finally:
-            del ended  # else the frame, the outcome and its traceback are a cycle
+        return await execution.run_awaited(body)
 
     return call
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -86,6 +87,27 @@ def current_flask_app() -> Flask | None:
     """Return the app of the innermost context, or None outside every one."""
     app: Flask | None = _behind(current_app)
     return app
+
+
+tearing_down: Final[ContextVar[bool]] = ContextVar("flask_reqsession.tearing_down", default=False)
+"""Whether the functions run that an app context calls at its end."""
+
+
+def mark_app_teardown(app: Flask) -> None:
+    """Let :data:`tearing_down` say so while ``app`` runs them."""
+    teardown = app.do_teardown_appcontext
+
+    @functools.wraps(teardown)
+    def do_teardown_appcontext(*args: Any, **kwargs: Any) -> None:
+        before = tearing_down.get()
+        tearing_down.set(True)
+        try:
+            teardown(*args, **kwargs)
+        finally:
+            tearing_down.set(before)
+
+    patched: Any = app  # the app's own hook
+    patched.do_teardown_appcontext = do_teardown_appcontext
 
 
 def after_every_request(app: Flask, end: Callable[[BaseException | None], None]) -> None:

@@ -45,6 +45,19 @@ class Execution(Entering[SessionPort]):
         finally:
             del ended
 
+    async def run_awaited(self, body: Callable[[], Awaitable[object]]) -> object:
+        """Do what :meth:`run` does for a body that is awaited, on a session that is not."""
+        try:
+            ended = self.start()
+            while ended is None:
+                ended = self.finish(await aattempt(body))
+        except BaseException as error:  # noqa: BLE001 - it goes on below
+            ended = self.interrupted(error)
+        try:
+            return result_of(ended)
+        finally:
+            del ended
+
     def start(self) -> Outcome | None:
         """Enter. None: run the body now, then :meth:`finish`; an outcome: it was refused."""
         self._acquire()

@@ -147,8 +147,8 @@ def test_a_request_inside_an_outer_app_context_has_its_own(
 
 
 @pytest.mark.rule("D2")
-def test_remove_inside_a_request_leaves_both_sessions_alone(app: Flask) -> None:
-    """The outer context's session is not closed by accident either."""
+def test_remove_inside_a_request_discards_what_the_request_has(app: Flask) -> None:
+    """It is the request's session still; the outer context's is not closed by accident."""
     db = flask_sqlalchemy.SQLAlchemy(app)
     requests = Requests(DatabaseManager(db))
     requests.databases.adopt(requests.current)
@@ -160,7 +160,7 @@ def test_remove_inside_a_request_leaves_both_sessions_alone(app: Flask) -> None:
             session.execute(text("SELECT 1"))
             db.session.remove()
             assert db.session() is session
-            assert session.in_transaction()
+            assert not session.in_transaction()
             requests.end()
         assert outer.in_transaction()
 

@@ -464,6 +464,7 @@ def test_a_decorated_callable_joins_the_running_scope(
 
     @notebook.manager.transactional
     def outer(*, fail: bool) -> None:
+        assert read(notebook.manager.session) == []
         assert run("joined") == "joined"
         assert read(notebook.manager.session) == ["joined"]
         assert notebook.kept() == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -32,15 +32,35 @@ WAYS: dict[str, Callable[[Manager], Decorator]] = {
     "in a scope": lambda manager: lambda f: manager.transactional(manager.with_request_session(f)),
     "reattaching": lambda manager: lambda f: manager.reattach_args(manager.with_request_session(f)),
 }
+
+
+@contextmanager
+def known_unit(manager: Manager) -> Generator[None]:
+    """Open a unit of work, and ask for its session: the next call need not look for it."""
+    with manager.unit_of_work():
+        manager.get_request_session()
+        yield
+
+
+@contextmanager
+def known_scope(manager: Manager) -> Generator[None]:
+    """Open a scope, and ask for its session: the next call need not look for it."""
+    with manager.session_scope():
+        manager.get_request_session()
+        yield
+
+
 PLACES: dict[str, Callable[[Manager], AbstractContextManager[object]]] = {
     "outside": lambda _manager: nullcontext(),
-    "in a unit of work": lambda manager: manager.unit_of_work(),
-    "in a scope": lambda manager: manager.session_scope(),
+    "in a new unit of work": lambda manager: manager.unit_of_work(),
+    "in a unit of work": known_unit,
+    "in a new scope": lambda manager: manager.session_scope(),
+    "in a scope": known_scope,
 }
 
 any_way = pytest.mark.parametrize("way", WAYS)
 anywhere = pytest.mark.parametrize("place", PLACES)
-thorough = settings(max_examples=60, deadline=None)
+thorough = settings(max_examples=50, deadline=None)
 
 
 @pytest.fixture(scope="module")
