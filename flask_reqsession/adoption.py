@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import MethodType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import ScopedRegistry
 
-from flask_reqsession.contexts import tearing_down
 from flask_reqsession.errors import ConfigurationError
 
 S = TypeVar("S", bound=Session | AsyncSession)
+
+tearing_down: Final[ContextVar[bool]] = ContextVar("flask_reqsession.tearing_down", default=False)
+"""Whether the functions run that an app context calls at its end."""
 
 Current: TypeAlias = Callable[[], S | None]
 Applies: TypeAlias = Callable[[], bool]

@@ -89,12 +89,8 @@ def current_flask_app() -> Flask | None:
     return app
 
 
-tearing_down: Final[ContextVar[bool]] = ContextVar("flask_reqsession.tearing_down", default=False)
-"""Whether the functions run that an app context calls at its end."""
-
-
-def mark_app_teardown(app: Flask) -> None:
-    """Let :data:`tearing_down` say so while ``app`` runs them."""
+def mark_app_teardown(app: Flask, tearing_down: ContextVar[bool]) -> None:
+    """Let ``tearing_down`` be true while ``app`` runs what an app context calls at its end."""
     teardown = app.do_teardown_appcontext
 
     @functools.wraps(teardown)

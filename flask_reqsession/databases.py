@@ -18,6 +18,7 @@ from sqlalchemy.pool import Pool
 
 from flask_reqsession import sqlite
 from flask_reqsession.adapters import Binds, binds_of
+from flask_reqsession.adoption import tearing_down
 from flask_reqsession.configured import configured_binds
 from flask_reqsession.contexts import current_flask_app, mark_app_teardown
 from flask_reqsession.errors import ConfigurationError
@@ -75,7 +76,7 @@ class DatabaseManager:
         """
         if app not in self._apps:
             self._apps[app] = self._given or configured_binds(app, self._guard)
-            mark_app_teardown(app)
+            mark_app_teardown(app, tearing_down)
 
     # -- sessions -------------------------------------------------------------------------------
 

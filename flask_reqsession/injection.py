@@ -9,7 +9,7 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, ForwardRef, NamedTuple, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, NamedTuple, TypeAlias, Union
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """Of one call, positional and by keyword."""
 
-SESSION_CLASSES: Final = (Session, AsyncSession, scoped_session, async_scoped_session)
+_SESSION_CLASSES = (Session, AsyncSession, scoped_session, async_scoped_session)
 """What a positional argument is taken for the session by."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -111,10 +111,10 @@ class Injection:
             return True
         last = count - 1
         if last >= len(self.names):  # in *args
-            return isinstance(args[self.position], SESSION_CLASSES)
+            return isinstance(args[self.position], _SESSION_CLASSES)
         if self.names[last] in kwargs:
             return True
-        return last >= self.required and isinstance(args[self.position], SESSION_CLASSES)
+        return last >= self.required and isinstance(args[self.position], _SESSION_CLASSES)
 
 
 def find_injection(function: Callable[..., object], name: str | None) -> Injection:

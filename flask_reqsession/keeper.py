@@ -11,7 +11,7 @@ from flask_reqsession.contexts import request_context
 from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
 from flask_reqsession.observer import Observer, Recorder
 from flask_reqsession.owners import current_owner, describe_current
-from flask_reqsession.ports import AsyncSessionPort, Port, SessionPort
+from flask_reqsession.ports import AsyncSessionPort, SessionPort
 from flask_reqsession.units import (
     OpenUnit,
     Place,
@@ -56,7 +56,6 @@ class UnitKeeper:
         self.observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._requests = Units()
-        self._left_to_parent: list[Port] = []
         os.register_at_fork(after_in_child=_weakly(self._after_fork, otherwise=None))
 
     # -- finding --------------------------------------------------------------------------------
@@ -250,14 +249,13 @@ class UnitKeeper:
 
     def _after_fork(self) -> None:
         """Leave the parent's units to the parent; this is a forked child."""
-        place.set(None)
         units = self._requests.all()
         opened = open_unit.get()
         while opened is not None:
             units.append(opened.unit)
             opened = opened.outer
         for unit in units:
-            self._left_to_parent += unit.leave_to_parent()
+            unit.leave_to_parent()
         self.manager.metrics.after_fork()
 
 

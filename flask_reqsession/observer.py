@@ -20,7 +20,7 @@ from sqlalchemy.orm.exc import FlushError, StaleDataError
 from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.reattachment import Memory
 from flask_reqsession.retrying import is_rolled_back
-from flask_reqsession.statements import writes
+from flask_reqsession.statements import ends_transaction, writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -195,6 +195,8 @@ class Observer:
             return
         if port.of_parent:
             raise port.refuse_child()
+        if port.is_guarded and ends_transaction(statement):
+            raise self._refuse(port, "COMMIT or ROLLBACK as a statement")
         if not port.wrote:
             port.wrote = writes(statement)
 

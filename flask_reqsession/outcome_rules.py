@@ -12,14 +12,19 @@ from werkzeug.sansio.response import Response
 
 from flask_reqsession.contexts import serving_layers
 from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.options import TransactionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flask_reqsession.options import StatusRule, TransactionOptions
+    from flask_reqsession.options import StatusRule
 
 _PLAIN_BODIES = frozenset({str, bytes, dict, list})
 _DEFERRED = frozenset({CoroutineType, AsyncGeneratorType, GeneratorType})
+
+
+_ERROR_STATUS = TransactionOptions().rollback_on_status
+"""The rule that is in force where none is given; it lets every success pass."""
 
 
 class Rules:
@@ -30,13 +35,21 @@ class Rules:
     value is its own business.
     """
 
-    __slots__ = ("_commits", "_function", "_has_classes", "_rolls_back", "_status_fails")
+    __slots__ = (
+        "_commits",
+        "_function",
+        "_has_classes",
+        "_judges_success",
+        "_rolls_back",
+        "_status_fails",
+    )
 
     def __init__(self, options: TransactionOptions, function: Callable[..., object] | None) -> None:
         self._rolls_back = options.rollback_for
         self._commits = options.no_rollback_for
         self._has_classes = bool(options.rollback_for or options.no_rollback_for)
         self._status_fails = _predicate(options.rollback_on_status)
+        self._judges_success = options.rollback_on_status is not _ERROR_STATUS
         self._function = function
 
     def fails(self, error: BaseException) -> bool:
@@ -58,7 +71,7 @@ class Rules:
 
         :raises ConfigurationError: ``value`` is the work itself, which has not begun.
         """
-        if self._function is None or type(value) in _PLAIN_BODIES:
+        if self._function is None or (type(value) in _PLAIN_BODIES and not self._judges_success):
             return False
         if type(value) in _DEFERRED:
             self._refuse_deferred(value)
@@ -67,6 +80,8 @@ class Rules:
         body, status = _body_and_status(value)
         if body is None and self._is_called_by_flask():
             return True  # Flask refuses it, whatever the status beside it
+        if status is None and self._judges_success and self._is_called_by_flask():
+            status = HTTPStatus.OK
         return status is not None and self._is_view() and self._status_fails(status)
 
     def _refuse_deferred(self, value: object) -> None:

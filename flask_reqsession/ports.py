@@ -155,7 +155,10 @@ class Port(ABC):
         self._observer.record_failure(error)
 
     def leave_to_parent(self) -> None:
-        """Never touch the session again: this process was forked, and it is the parent's."""
+        """Never touch the session again: this process was forked, and it is the parent's.
+
+        The observer goes on to hold it: to collect it would close the parent's connection.
+        """
         self.of_parent = self.closed = True
 
     def refuse_child(self) -> ScopeOwnershipError:
@@ -454,9 +457,7 @@ class AsyncSessionPort(Port):
     def open_async(self) -> AsyncSession:
         """Return the session, making it at first use."""
         self.open()
-        if self.async_session is None:  # pragma: no cover - open() has just set it
-            raise RuntimeError("The session was not made.")
-        return self.async_session
+        return cast("AsyncSession", self.async_session)
 
     async def aperform(self, request: Request) -> Outcome:
         """Carry out ``request``; what it raises is the outcome."""

@@ -6,6 +6,9 @@ import re
 from typing import Final
 
 _LEADING: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
+_ENDING: Final = re.compile(
+    r"\s*(?:COMMIT|END|ABORT|ROLLBACK(?!\s+(?:TRANSACTION\s+|WORK\s+)?TO))\b", re.IGNORECASE
+)
 _WRITING_WORD: Final = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE)
 _MAY_CONTAIN_WRITING: Final = frozenset({"WITH", "EXPLAIN"})
 _READING: Final = frozenset(
@@ -31,3 +34,12 @@ def writes(statement: str) -> bool:
     if word in _MAY_CONTAIN_WRITING:
         return _WRITING_WORD.search(statement) is not None
     return word not in _READING
+
+
+def ends_transaction(statement: str) -> bool:
+    """Whether ``statement`` is a COMMIT or ROLLBACK of the whole transaction.
+
+    >>> ends_transaction("ROLLBACK"), ends_transaction("ROLLBACK TO SAVEPOINT one")
+    (True, False)
+    """
+    return _ENDING.match(statement) is not None

@@ -76,19 +76,15 @@ class Unit:
         if port in self.opened:
             self.opened.remove(port)
 
-    def leave_to_parent(self) -> list[Port]:
-        """Leave the unit to the process that was forked. Return what must not be collected here.
-
-        To collect a session closes its connection, and that is the parent's.
-        """
+    def leave_to_parent(self) -> None:
+        """Leave the unit and its sessions to the process that was forked."""
         self.of_parent = True
         self.owner = object()
-        left, self.opened = self.opened, []
-        for port in left:
+        for port in self.opened:
             port.leave_to_parent()
+        self.opened.clear()
         self.ports.clear()
         self.async_ports.clear()
-        return left
 
     # -- ends -----------------------------------------------------------------------------------
 

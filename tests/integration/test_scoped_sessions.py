@@ -11,16 +11,16 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 from sqlalchemy import Engine
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import (
     async_scoped_session,
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from flask_reqsession import ConfigurationError, DatabaseManager
+from flask_reqsession import DatabaseManager
 from tests.integration.items import (
     Item,
 )

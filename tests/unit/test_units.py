@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,10 @@ class Request:
     """Something that a unit belongs to."""
 
 
-class OpenPort:
-    """Stands for a port in a list of open ones."""
+def have_open(unit: Unit) -> None:
+    """Let ``unit`` have something open."""
+    opened: list[Any] = unit.opened
+    opened.append("a port")
 
 
 @pytest.mark.rule("M12")
@@ -37,7 +40,7 @@ def test_an_orphan_is_handed_out_once() -> None:
     """If it has something open; until then it is among all units, for a fork."""
     units = Units()
     empty, open_unit, key = Unit("request"), Unit("request"), Request()
-    open_unit.opened.append(OpenPort())  # type: ignore[arg-type]
+    have_open(open_unit)
     units.add(key, open_unit)
     units.add(other := Request(), empty)
     del key, other
@@ -52,7 +55,7 @@ def test_a_unit_that_replaces_another_one_is_kept_as_long() -> None:
     """The key was there before."""
     units, key = Units(), Request()
     first, second = Unit("request"), Unit("request")
-    second.opened.append(OpenPort())  # type: ignore[arg-type]
+    have_open(second)
     units.add(key, first)
     units.add(key, second)
     assert units.get(key) is second

@@ -207,7 +207,7 @@ def async_shop(sqlite_file_url: str) -> Iterator[AsyncShop]:
 @pytest.mark.rule("M17", "T50", "M2")
 @pytest.mark.parametrize("raises", [False, True])
 def test_an_async_session_is_closed_in_its_event_loop_at_the_end_of_the_view(
-    async_shop: AsyncShop, *, raises: bool
+    async_shop: AsyncShop, caplog: pytest.LogCaptureFixture, *, raises: bool
 ) -> None:
     """What nobody committed is rolled back there; no connection crosses the loop."""
     shop = async_shop
@@ -227,6 +227,7 @@ def test_an_async_session_is_closed_in_its_event_loop_at_the_end_of_the_view(
         assert shop.serve(view).text == "ok"
     assert shop.held == 0
     assert shop.kept() == []
+    assert caplog.records == []
     assert shop.manager.events == ["created", "rollback", "closed"]
 
 
@@ -247,24 +248,30 @@ def test_async_scopes_in_async_views_many_times_in_a_row(async_shop: AsyncShop) 
 
 
 @pytest.mark.rule("M19", "T50")
-def test_a_close_that_fails_is_a_note_on_the_views_exception(
-    async_shop: AsyncShop, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["view", "unit of work"])
+def test_a_close_that_fails_is_a_note_on_the_users_exception(
+    async_shop: AsyncShop, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """And it is logged; the connection does not come back."""
     shop = async_shop
     source = shop.manager.databases.async_source()
     close = source.close
 
-    async def fail(_session: AsyncSession) -> None:
+    async def fail(session: AsyncSession) -> None:
+        del session
         raise FaultError("close")
 
     async def view() -> None:
         await shop.write("lost")
-        source.close = fail  # type: ignore[method-assign,assignment]  # a fault of the user's own object
+        source.close = fail  # type: ignore[method-assign]  # a fault of the user's own
         raise FaultError("view")
 
+    async def job() -> None:
+        async with shop.manager.async_unit_of_work():
+            await view()
+
     with pytest.raises(FaultError, match="view") as caught:
-        shop.serve(view)
+        _ = shop.serve(view) if kind == "view" else asyncio.run(job())
     source.close = close  # type: ignore[method-assign]
     assert caught.value.__notes__ == ["CLOSE also failed: FaultError: close"]
     assert [record.getMessage() for record in caplog.records] == [

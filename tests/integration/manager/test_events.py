@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import create_engine, event, insert, select
+from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, make_transient_to_detached
@@ -17,6 +17,7 @@ from flask_reqsession import RequestScopedSessionManager
 from flask_reqsession.recording import Recordings
 from tests.integration.manager.faults import FaultError
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
+from tests.integration.manager.test_failures import end_backend, end_backend_of
 
 SECRET = "battery-staple"  # noqa: S105 - a row value
 UNIQUE = "error IntegrityError: IntegrityError (SQLITE_CONSTRAINT_UNIQUE)"
@@ -199,6 +200,24 @@ def test_a_connection_that_cannot_be_made_is_one_error(shop: Shop) -> None:
         shop.engine.connect()
     assert shop.events == []
     event.remove(shop.engine, "do_connect", refuse)
+
+
+@pytest.mark.rule("M7", "D3")
+def test_a_pooled_connection_that_died_unseen_is_no_error(postgresql_shop: Shop) -> None:
+    """The pool finds out before anybody uses it, and connects anew."""
+    shop = postgresql_shop
+    with shop.manager.unit_of_work():
+        end_backend(shop)
+        with pytest.raises(OperationalError):
+            texts(shop.session)
+    assert shop.events[1].startswith("error")
+    with shop.manager.unit_of_work():
+        pid = shop.session.scalar(text("SELECT pg_backend_pid()"))
+    end_backend_of(shop.url, pid)
+    shop.manager.events.clear()
+    with shop.manager.unit_of_work():
+        shop.session.connection()
+        assert shop.events == ["created"]
 
 
 @pytest.mark.rule("M7")

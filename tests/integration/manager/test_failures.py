@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -181,16 +182,20 @@ def test_a_savepoint_that_cannot_be_rolled_back_is_not_committed_by_the_outer_sc
         if statement.startswith("ROLLBACK TO"):
             raise FaultError("rollback to")
 
+    @shop.manager.transactional(propagation="NESTED")
     def inner() -> None:
-        with shop.manager.session_scope(propagation="NESTED"):
-            shop.write("inner")
-            raise FaultError("body")
+        shop.write("inner")
+        raise FaultError("body")
 
-    with pytest.raises(UnexpectedRollbackError), shop.manager.session_scope():
+    @shop.manager.transactional
+    def outer() -> None:
         shop.write("outer")
         with pytest.raises(FaultError, match="body") as caught:
             inner()
-    assert caught.value.__notes__ == ["ROLLBACK also failed: FaultError: rollback to"]
+        assert caught.value.__notes__ == ["ROLLBACK also failed: FaultError: rollback to"]
+
+    with pytest.raises(UnexpectedRollbackError):
+        outer()
     assert shop.kept() == []
 
 
@@ -226,8 +231,12 @@ def test_after_a_failure_the_same_unit_goes_on(
 
 def end_backend(shop: Shop) -> None:
     """Let the server end the session's connection, as an administrator or a failover does."""
-    pid = shop.session.scalar(text("SELECT pg_backend_pid()"))
-    admin = create_engine(shop.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    end_backend_of(shop.url, shop.session.scalar(text("SELECT pg_backend_pid()")))
+
+
+def end_backend_of(url: str, pid: object) -> None:
+    """Let the server end the process ``pid``, and wait until it is gone."""
+    admin = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
 
@@ -281,9 +290,7 @@ def test_a_session_on_two_dead_connections_gives_both_back(postgresql_url: str) 
     with pytest.raises(FaultError) as caught, manager.session_scope() as session:
         connections = [session.connection(bind_arguments={"bind": engine}) for engine in engines]
         for connection in connections:
-            pid = connection.scalar(text("SELECT pg_backend_pid()"))
-            with engines[0].connect() as admin:
-                admin.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            end_backend_of(postgresql_url, connection.scalar(text("SELECT pg_backend_pid()")))
         raise FaultError("body")
 
     assert [connections_held(engine) for engine in engines] == [0, 0]
@@ -352,3 +359,36 @@ def test_what_is_uncommitted_is_rolled_back_whatever_close_session_does(
         session.add(Note(text="kept"))
     assert shop.kept() == ["kept"]
     assert connections_held(shop.engine) == 0
+
+
+def refuse_rollback(_connection: object) -> None:
+    """Be a listener of somebody else's that fails."""
+    raise FaultError("listener")
+
+
+@pytest.mark.rule("M17", "M19")
+def test_listeners_that_fail_at_rollback_keep_no_connection_out(shop: Shop, tmp_path: Path) -> None:
+    """On each of two connections of one session: SQLAlchemy stops before it has closed them all."""
+    other = create_engine(f"sqlite:///{tmp_path}/other.sqlite")
+    for engine in (shop.engine, other):
+        event.listen(engine, "rollback", refuse_rollback)
+    with pytest.raises(FaultError, match="body") as caught, shop.manager.session_scope() as session:
+        for engine in (shop.engine, other):
+            session.execute(text("SELECT 1"), bind_arguments={"bind": engine})
+        raise FaultError("body")
+    assert caught.value.__notes__ == ["ROLLBACK also failed: FaultError: listener"]
+    assert [connections_held(engine) for engine in (shop.engine, other)] == [0, 0]
+    other.dispose()
+
+
+@pytest.mark.rule("M17", "M19")
+def test_a_listener_that_fails_at_the_end_of_a_request_keeps_no_connection_out(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The view only read, so the session is closed without a ROLLBACK of ours."""
+    event.listen(shop.engine, "rollback", refuse_rollback)
+    assert shop.serve(lambda: str(texts(shop.session))).text == "[]"
+    assert connections_held(shop.engine) == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "Closing a session failed: FaultError"
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import os
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from flask_reqsession import ScopeOwnershipError
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
+from tests.integration.manager.test_async_views import AsyncShop
 from tests.integration.test_fork import in_child
 
 BACKEND = text("SELECT pg_backend_pid()")
@@ -104,6 +106,7 @@ def test_a_child_that_leaves_what_it_was_forked_in_sends_nothing(
     }
     refusal = Refusal()
     reader, writer = os.pipe()
+    child = -1
     with refusal, blocks[kind]():
         shop.write("parent")
         child = os.fork()
@@ -122,6 +125,30 @@ def test_a_child_that_leaves_what_it_was_forked_in_sends_nothing(
         assert told == f"{child}: none"
     with shop.manager.unit_of_work():
         assert len(texts(shop.session)) == len(shop.kept())
+
+
+@pytest.mark.rule("M20", "T50")
+def test_a_child_that_leaves_an_async_unit_sends_nothing(sqlite_file_url: str) -> None:
+    """The thread behind the parent's connection does not exist in the child."""
+    shop = AsyncShop(sqlite_file_url)
+    refusal = Refusal()
+    reader, writer = os.pipe()
+
+    async def job() -> int:
+        async with shop.manager.async_unit_of_work():
+            await shop.write("parent")
+            child = os.fork()
+        _ = child or tell_and_exit(refusal, writer)
+        return child
+
+    child = asyncio.run(job())
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        assert pipe.read() == f"{child}: none"
+    os.waitpid(child, 0)
+    assert shop.kept() == []
+    assert shop.held == 0
+    shop.manager.databases.dispose()
 
 
 @pytest.mark.rule("M20")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import importlib.util
 import subprocess
 import sys
@@ -165,6 +166,34 @@ def test_a_background_job_that_outlives_its_request_has_its_own_session(shop: Sh
     assert len({*sessions}) == 3
     assert connections_held(shop.engine) == 0
     assert shop.events == ["created", "closed"] * 3
+
+
+@pytest.mark.rule("M13", "M12", "M2")
+def test_what_a_thread_began_in_an_unserved_request_is_left_to_it(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing claimed the session for the request; its end may come while the thread is at work."""
+    used, ended, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        shop.session.connection()
+        used.set()
+        ended.wait()
+        assert texts(shop.session) == []
+        closed.set()
+
+    with shop.app.test_request_context():
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(job,))
+        thread.start()
+        used.wait()
+    ended.set()
+    thread.join()
+    assert closed.is_set()
+
+    gc.collect()
+    assert shop.serve(lambda: str(texts(shop.session))).text == "[]"
+    assert connections_held(shop.engine) == 0
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.rule("M13")

@@ -182,11 +182,11 @@ def test_a_skipped_teardown_does_not_keep_its_request_alive(shop: Shop) -> None:
     teardown = shop.app.do_teardown_request
     skipped = iter([True])
 
-    def do_teardown_request(error: BaseException | None = None) -> None:
+    def do_teardown_request(exc: BaseException | None = None) -> None:
         if not next(skipped, False):
-            teardown(error)
+            teardown(exc)
 
-    shop.app.do_teardown_request = do_teardown_request  # type: ignore[method-assign,assignment]  # as extensions do
+    shop.app.do_teardown_request = do_teardown_request  # type: ignore[method-assign]  # as extensions do
     shop.app.add_url_rule("/", "index", lambda: str(texts(shop.session)))
     shop.get("/")
     assert connections_held(shop.engine) == 1

@@ -145,7 +145,6 @@ async def test_a_signal_at_any_line_of_a_coroutine_leaves_no_dead_scope(
         text = f"line {line}"
         signal = Signal(line)
         await asyncio.create_task(strike(signal, text), context=contextvars.copy_context())
-        print(signal.struck_at)
         async with world.scope():
             await world.write(f"after {text}")
         kept = set(world.kept())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -30,6 +30,8 @@ def begin(session: Session) -> None:
 ACTS: dict[str, Callable[[Session], Any]] = {
     "session.commit()": lambda session: session.commit(),
     "session.rollback()": lambda session: session.rollback(),
+    "COMMIT": lambda session: session.execute(text("COMMIT")),
+    "ROLLBACK": lambda session: session.execute(text("ROLLBACK")),
     "connection.commit()": lambda session: session.connection().commit(),
     "transaction.commit()": lambda session: session.get_transaction().commit(),  # type: ignore[union-attr]
     "transaction.rollback()": lambda session: session.get_transaction().rollback(),  # type: ignore[union-attr]

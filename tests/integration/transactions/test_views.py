@@ -603,6 +603,23 @@ def test_rollback_on_status_switches_the_rule_off_or_replaces_it(
 
 
 @pytest.mark.rule("T15")
+@pytest.mark.parametrize("value", ["x", {"a": 1}, ("x", {"X-Header": "y"})], ids=str)
+def test_a_rule_of_the_users_judges_a_success_that_is_not_spelt_out(
+    sync_world: SyncWorld, app: Flask, value: Any
+) -> None:
+    """A view that says no status answers 200, and a rule may be about that."""
+
+    @app.get("/")
+    @sync_world.manager.transactional(rollback_on_status={200})
+    def view() -> Any:
+        sync_world.put("x")
+        return value
+
+    assert app.test_client().get("/").status_code == 200
+    assert sync_world.kept() == []
+
+
+@pytest.mark.rule("T15")
 def test_a_predicate_that_fails_on_an_exception_rolls_back_and_is_a_note(
     sync_world: SyncWorld, app: Flask
 ) -> None:
