@@ -75,7 +75,7 @@ class FactoryDoor(Door[S, E]):
     """A factory of the user, used untouched."""
 
     def __init__(self, factory: Factory[S]) -> None:
-        self.open = factory
+        self.open: Callable[[], S] = factory
         self._factory = factory
 
     @property
@@ -95,7 +95,7 @@ class EngineDoor(FactoryDoor[S, E]):
         super().__init__(factory)
         session_class: Any = factory.class_
         # What a call of the factory comes to, without its loops over the arguments.
-        self.open = partial(session_class, **factory.kw)
+        self.open: Callable[[], S] = partial(session_class, **factory.kw)
 
 
 class MadeEngineDoor(EngineDoor[S, E]):
@@ -131,9 +131,9 @@ class ScopedDoor(Door[S, E]):
 
     def __init__(self, scoped: scoped_session[Any] | async_scoped_session[Any]) -> None:
         factory: Any = scoped.session_factory
-        self.single_session = not callable(factory)
-        self.repeats = not isinstance(factory, sessionmaker | async_sessionmaker | type)
-        self.open = self._open_own if self.single_session else factory
+        self.single_session: bool = not callable(factory)
+        self.repeats: bool = not isinstance(factory, sessionmaker | async_sessionmaker | type)
+        self.open: Callable[[], S] = self._open_own if self.single_session else factory
         self._factory = factory
         self._scoped = scoped
 
@@ -164,7 +164,7 @@ class GetterDoor(Door[Session, Engine]):
     repeats = True
 
     def __init__(self, owner: Any) -> None:  # noqa: ANN401 - known by its method only
-        self.open = self._open
+        self.open: Callable[[], Session] = self._open
         self._owner = owner
 
     def close(self, session: Session) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy import Engine
@@ -62,7 +62,7 @@ class LiteDoor(Door[S, E]):
     needs_app = True
 
     def __init__(self, db: object, prefix: str = "") -> None:
-        self.open = self._open
+        self.open: Callable[[], S] = self._open
         self._db = db
         self._factory_name = f"{prefix}sessionmaker"
         self._engines_name = f"{prefix}engines"

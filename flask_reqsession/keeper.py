@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flask_reqsession.databases import DatabaseManager
     from flask_reqsession.manager import RequestScopedSessionManager
 
-logger = logging.getLogger("flask_reqsession")
+logger: logging.Logger = logging.getLogger("flask_reqsession")
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class UnitKeeper:
     ) -> None:
         self.databases = databases
         self.manager = manager
-        self.observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
+        self.observer: Observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._requests = Units()
         os.register_at_fork(after_in_child=_weakly(self._after_fork, otherwise=None))

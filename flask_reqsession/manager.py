@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-logger = logging.getLogger("flask_reqsession")
+logger: logging.Logger = logging.getLogger("flask_reqsession")
 
 DEFAULT_NAME = "default"
 
@@ -65,13 +65,13 @@ class RequestScopedSessionManager:
         if not isinstance(databases, DatabaseManager):
             databases = DatabaseManager(databases)
         self.name = name
-        self.metrics = Metrics()
+        self.metrics: Metrics = Metrics()
         self.databases = databases
-        self.keeper = UnitKeeper(databases, Recordings(self), self)
+        self.keeper: UnitKeeper = UnitKeeper(databases, Recordings(self), self)
         binding = Binding(self.keeper)
-        self.transactional = Transactional(binding)
-        self.with_request_session = WithRequestSession(binding)
-        self.reattach_args = ReattachArgs(binding)
+        self.transactional: Transactional = Transactional(binding)
+        self.with_request_session: WithRequestSession = WithRequestSession(binding)
+        self.reattach_args: ReattachArgs = ReattachArgs(binding)
         self._adopt()
         if app is not None:
             self.init_app(app)

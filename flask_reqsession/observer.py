@@ -67,7 +67,7 @@ class Observer:
 
     def __init__(self, recorder: Recorder, is_connecting: Callable[[], bool]) -> None:
         self.recorder = recorder
-        self.memory = Memory()
+        self.memory: Memory = Memory()
         self._is_connecting = is_connecting
         self._by_session: dict[Session, Port] = {}
         self._by_connection: dict[Connection, Port] = {}

@@ -82,18 +82,18 @@ class Port(ABC):
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._working = False
-        self.closed = False
+        self.closed: bool = False
         self.connections: list[Connection] = []
-        self.is_rolling_back = False
-        self.lost = False
-        self.of_parent = False
-        self.opened_at = 0.0
+        self.is_rolling_back: bool = False
+        self.lost: bool = False
+        self.of_parent: bool = False
+        self.opened_at: float = 0.0
         self.paused: Scope | None = None
         self.refusal: ManualCommitError | None = None
         self.scope: Scope | None = None
         self.session: Session | None = None
         self.suspect: BaseException | None = None
-        self.wrote = False
+        self.wrote: bool = False
 
     # -- the session ----------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class Probe:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.table = Table(
+        self.table: Table = Table(
             f"reqsession_verify_{uuid.uuid4().hex}",
             MetaData(),
             Column("id", Integer, primary_key=True, autoincrement=False),

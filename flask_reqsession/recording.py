@@ -12,7 +12,7 @@ from sqlalchemy.orm.exc import StaleDataError
 if TYPE_CHECKING:
     from flask_reqsession.manager import RequestScopedSessionManager
 
-logger = logging.getLogger("flask_reqsession")
+logger: logging.Logger = logging.getLogger("flask_reqsession")
 
 
 class Recordings:

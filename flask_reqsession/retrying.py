@@ -87,7 +87,7 @@ class RetryRun:
     def __init__(self, policy: Retry) -> None:
         self._policy = policy
         self._started = time.monotonic()
-        self.attempts = policy.attempts
+        self.attempts: int = policy.attempts
 
     def allows(self, error: BaseException) -> bool:
         """Whether ``error`` is one that another attempt may not meet."""

@@ -57,18 +57,18 @@ class Scope:
         parent: Scope | None = None,
         propagation: str = "REQUIRED",
     ) -> None:
-        self.name = name
-        self.propagation = propagation
-        self.rules = rules
-        self.parent = parent
+        self.name: str = name
+        self.propagation: str = propagation
+        self.rules: OutcomeRules = rules
+        self.parent: Scope | None = parent
         self.depth: int = 1 if parent is None else parent.depth + 1
-        self.is_shared = False
+        self.is_shared: bool = False
         self.paused: list[tuple[str, Scope | None]] = []
-        self.state = ScopeState.NEW
-        self.rollback_only = False
+        self.state: ScopeState = ScopeState.NEW
+        self.rollback_only: bool = False
         self.savepoint: object = None
         self.cause: BaseException | None = None
-        self.culprit = ""
+        self.culprit: str = ""
 
     def advance(self, target: ScopeState) -> None:
         """Move to ``target``; call it after the effect succeeded."""

@@ -21,9 +21,9 @@ class _Source(Generic[S, E]):
 
     def __init__(self, bind: str, door: Door[S, E], guard: SavepointGuard) -> None:
         self.bind = bind
-        self.single_session = door.single_session
-        self.owns_engines = door.owns_engines
-        self.needs_app = door.needs_app
+        self.single_session: bool = door.single_session
+        self.owns_engines: bool = door.owns_engines
+        self.needs_app: bool = door.needs_app
         self._door = door
         self._guard = guard
         self._lent: weakref.WeakSet[S] = weakref.WeakSet()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flask_reqsession.effects import Outcome
     from flask_reqsession.keeper import UnitKeeper
 
-logger = logging.getLogger("flask_reqsession")
+logger: logging.Logger = logging.getLogger("flask_reqsession")
 
 
 class Unit:
@@ -40,14 +40,14 @@ class Unit:
 
     def __init__(self, kind: str, context: object = None) -> None:
         self._context = None if context is None else weakref.ref(context)
-        self.kind = kind
+        self.kind: str = kind
         self._made_by = who_owns()
         self.owner: object = self._made_by.owner
         self.ports: dict[str, SessionPort] = {}
         self.async_ports: dict[str, AsyncSessionPort] = {}
         self.opened: list[Port] = []
-        self.ended = False
-        self.of_parent = False
+        self.ended: bool = False
+        self.of_parent: bool = False
 
     @property
     def owner_name(self) -> str:
@@ -222,12 +222,12 @@ class Place:
         owner: object,
         keeper: UnitKeeper,
     ) -> None:
-        self.unit = unit
-        self.ports = unit.ports
+        self.unit: Unit = unit
+        self.ports: dict[str, SessionPort] = unit.ports
         self.chosen_in: object = ...
-        self.context = context
-        self.owner = owner
-        self.keeper = keeper
+        self.context: object = context
+        self.owner: object = owner
+        self.keeper: UnitKeeper = keeper
 
 
 class OpenUnit:
@@ -236,9 +236,9 @@ class OpenUnit:
     __slots__ = ("context", "keeper", "outer", "unit")
 
     def __init__(self, unit: Unit, keeper: UnitKeeper, context: object) -> None:
-        self.unit = unit
-        self.keeper = keeper
-        self.context = context
+        self.unit: Unit = unit
+        self.keeper: UnitKeeper = keeper
+        self.context: object = context
         self.outer: OpenUnit | None = None
 
     def enter(self) -> None:

@@ -29,8 +29,8 @@ class Memory:
     __slots__ = ("deleted", "graph")
 
     def __init__(self) -> None:
-        self.deleted = DeletedRows()
-        self.graph = Graph()
+        self.deleted: DeletedRows = DeletedRows()
+        self.graph: Graph = Graph()
 
     def watch(self, target: Session | type[Session] | sessionmaker[Session]) -> None:
         """Listen to a session, or to every session that a factory or class makes from now on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import itertools
 import linecache
@@ -17,7 +16,7 @@ import pytest
 
 import flask_reqsession
 from flask_reqsession import Propagation
-from tests.integration.transactions.worlds import Note, SyncWorld, World
+from tests.integration.transactions.worlds import Note, SyncWorld
 
 PACKAGE = str(Path(flask_reqsession.__file__).parent)
 # Python itself leaves a lock behind that is interrupted in the middle of its ``with``.
@@ -122,35 +121,4 @@ def test_a_signal_at_any_line_leaves_no_half_and_no_dead_scope(
         assert f"after {text}" in kept, signal.struck_at
         assert len({f"{text} 1", f"{text} 2"} & kept) in {0, 2}, signal.struck_at
         assert sync_world.conversation.held == 0, signal.struck_at
-    assert line > 100
-
-
-@pytest.mark.rule("T1", "T50", "M17")
-async def test_a_signal_at_any_line_of_a_coroutine_leaves_no_dead_scope(
-    awaiting_world: World,
-) -> None:
-    """With either kind of session; the commit runs in a task of its own."""
-    world = awaiting_world
-
-    @world.transactional()
-    async def pay(text: str) -> None:
-        await world.write(f"{text} 1")
-        await world.write(f"{text} 2")
-
-    async def strike(signal: Signal, text: str) -> None:
-        with signal.on_its_way():
-            await pay(text)
-
-    for line in itertools.count(1, 4):
-        text = f"line {line}"
-        signal = Signal(line)
-        await asyncio.create_task(strike(signal, text), context=contextvars.copy_context())
-        async with world.scope():
-            await world.write(f"after {text}")
-        kept = set(world.kept())
-        if not signal.struck_at:
-            break
-        assert f"after {text}" in kept, signal.struck_at
-        assert len({f"{text} 1", f"{text} 2"} & kept) in {0, 2}, signal.struck_at
-        assert world.conversation.held == 0, signal.struck_at
     assert line > 100
