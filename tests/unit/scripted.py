@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flask_reqsession.drivers import aadvance, aattempt, advance, attempt
 from flask_reqsession.effects import DONE, Failed, Outcome, Request, Sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from flask_reqsession.effects import Flow
 
@@ -21,7 +22,13 @@ class EffectError(Exception):
 class Script:
     """Performs effects without a database, in either colour, and remembers the conversation."""
 
-    def __init__(self, failing: Collection[str] = (), value: object = "value") -> None:
+    def __init__(
+        self,
+        failing: Collection[str] = (),
+        value: object = "value",
+        errors: Mapping[str, BaseException] = MappingProxyType({}),
+    ) -> None:
+        self.errors = errors
         self.failing = failing
         self.value = value
         self.conversation: list[str] = []
@@ -31,11 +38,12 @@ class Script:
         """Perform ``request`` as the script says."""
         if isinstance(request, Sleep):
             self.slept.append(request.seconds)
-            return DONE
+            return Failed(EffectError("sleep")) if "sleep" in self.failing else DONE
         self.conversation.append(request.verb)
         if request.verb in self.failing:
             return Failed(EffectError(request.verb))
-        return DONE
+        error = self.errors.get(request.verb)
+        return DONE if error is None else Failed(error)
 
     async def aperform(self, request: Request) -> Outcome:
         """Perform ``request`` after giving way once."""

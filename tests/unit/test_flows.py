@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flask_reqsession import UnexpectedRollbackError
+from flask_reqsession import (
+    CommitOutcomeUnknownError,
+    PropagationError,
+    UnexpectedRollbackError,
+)
 from flask_reqsession.effects import Failed, Ok, Outcome
 from flask_reqsession.flows import (
     bare_flow,
+    broken_flow,
     closing_flow,
     discarded_flow,
     join_flow,
@@ -34,7 +39,6 @@ TRANSACTION = ("begin", "body", "flush", "commit", "rollback", "close")
 SAVEPOINT = ("savepoint", "body", "release_savepoint", "rollback_to_savepoint")
 
 both_colours = pytest.mark.parametrize("drive", [Script.run, Script.arun], ids=["sync", "async"])
-Drive = "Callable[[Script, Flow], Outcome]"
 
 
 def subsets(effects: Iterable[str]) -> list[frozenset[str]]:
@@ -291,6 +295,195 @@ def test_a_callback_that_raises_ends_the_attempts() -> None:
     outcome = script.run(retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy))
     assert outcome == Failed(veto)
     assert script.slept == []
+
+
+@both_colours
+def test_a_wait_that_is_interrupted_ends_the_attempts(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """Ctrl-C or a cancellation while waiting is what the caller gets, after the attempt's error."""
+    script = Script({"body", "sleep"})
+    outcome = drive(
+        script, retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), Policy(3))
+    )
+    assert script.conversation == ["begin", "body", "rollback"]
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "sleep"
+    assert str(outcome.error.__context__) == "body"
+
+
+class BrokenRules:
+    """A rule of the user's that fails."""
+
+    def fails(self, _error: BaseException) -> bool:
+        """Fail on an exception."""
+        raise ZeroDivisionError
+
+    def rejects(self, _value: object) -> bool:
+        """Fail on a value."""
+        raise ZeroDivisionError
+
+
+@pytest.mark.rule("T15")
+@both_colours
+@pytest.mark.parametrize("failing", [frozenset[str](), frozenset({"body"})])
+def test_a_rule_that_fails_rolls_back(
+    failing: frozenset[str], drive: Callable[[Script, Flow], Outcome]
+) -> None:
+    """What it would have decided is unknown, so nothing is committed; its error is raised."""
+    script, scope = Script(failing), Scope("pay()", BrokenRules())
+    outcome = drive(script, transaction_flow(scope))
+    assert script.conversation == ["begin", "body", "rollback"]
+    assert scope.state is ScopeState.ROLLED_BACK
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, ZeroDivisionError)
+    assert (outcome.error.__context__ is not None) is bool(failing)
+
+
+def test_contexts_are_never_made_a_loop() -> None:
+    """The body's exception is no context of what already leads to it, nor of itself."""
+    body = EffectError("body")
+
+    class Rules(BrokenRules):
+        def fails(self, error: BaseException) -> bool:
+            raise RuntimeError from error
+
+    for broken in (BrokenRules(), Rules()):
+        script = Script()
+        flow = transaction_flow(Scope("pay()", broken))
+        script.perform(next(flow))
+        flow.send(Ok())
+        flow.send(Failed(body))
+        with pytest.raises(StopIteration) as finished:
+            flow.send(Ok())
+        error: BaseException | None = finished.value.value.error
+        seen: list[BaseException] = []
+        while error is not None:
+            assert not any(error is each for each in seen)
+            seen.append(error)
+            error = error.__context__
+        assert seen[-1] is body
+
+
+def test_a_loop_of_contexts_made_by_hand_is_survived() -> None:
+    """Whoever made it, the flow ends."""
+    first, second = EffectError("first"), EffectError("second")
+    first.__context__, second.__context__ = second, first
+    policy = Policy(2, first)
+    outcome = Script({"body"}).run(
+        retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy)
+    )
+    assert outcome == Failed(first)
+
+
+@pytest.mark.rule("T24")
+@both_colours
+def test_a_commit_without_an_answer_is_of_unknown_outcome(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """Neither committed nor rolled back; the session is rolled back all the same."""
+    unknown = CommitOutcomeUnknownError("lost")
+    script, scope = Script(errors={"commit": unknown}), Scope("pay()", RULES)
+    assert drive(script, transaction_flow(scope)) == Failed(unknown)
+    assert script.conversation == ["begin", "body", "flush", "commit", "rollback"]
+    assert scope.state is ScopeState.UNKNOWN
+
+
+@pytest.mark.rule("T4", "M19")
+@both_colours
+@pytest.mark.parametrize("failing", subsets(SAVEPOINT), ids=lambda each: "+".join(sorted(each)))
+def test_a_savepoint_dooms_the_outer_only_by_not_rolling_back(
+    failing: frozenset[str], drive: Callable[[Script, Flow], Outcome]
+) -> None:
+    """Its work would be committed with the outer's; the first cause is the outer's cause, too."""
+    outer = Scope("pay()", RULES)
+    script = Script(failing)
+    outcome = drive(script, savepoint_flow(Scope("note()", RULES, outer), outer))
+    stuck = "rollback_to_savepoint" in failing and "rollback_to_savepoint" in script.conversation
+    assert outer.is_doomed is stuck
+    if stuck:
+        assert isinstance(outcome, Failed)
+        assert outer.cause is outcome.error
+        assert outer.culprit == "note()"
+
+
+@pytest.mark.rule("T4", "T11")
+@pytest.mark.parametrize("failing", [frozenset[str](), frozenset({"body"})])
+def test_a_savepoint_that_others_wrote_into_dooms_the_outer_when_it_is_rolled_back(
+    failing: frozenset[str],
+) -> None:
+    """Their work went with it; released, nothing is lost."""
+    outer = Scope("pay()", RULES)
+    scope = Scope("notes()", RULES, outer)
+    scope.is_shared = True
+    Script(failing).run(savepoint_flow(scope, outer))
+    assert outer.is_doomed is bool(failing)
+    assert isinstance(outer.cause, PropagationError) is bool(failing)
+
+
+@pytest.mark.rule("T11")
+def test_a_scope_does_not_end_well_while_a_part_of_it_is_half_done() -> None:
+    """Rolled back with an error that names the generator; a decision to roll back is enough."""
+    for decided in (False, True):
+        scope = Scope("pay()", RULES)
+        scope.pause("notes()", None)
+        scope.rollback_only = decided
+        script = Script()
+        outcome = script.run(transaction_flow(scope))
+        assert script.conversation == ["begin", "body", "rollback"]
+        if decided:
+            assert outcome == Ok("value")
+        else:
+            assert isinstance(outcome, Failed)
+            assert isinstance(outcome.error, PropagationError)
+            assert "notes()" in str(outcome.error)
+
+
+def test_a_generator_that_goes_on_is_no_obstacle() -> None:
+    """Resumed and exhausted in time."""
+    scope = Scope("pay()", RULES)
+    scope.pause("notes()", None)
+    scope.pause("audits()", None)
+    scope.resume("notes()", None)
+    scope.resume("audits()", None)
+    assert Script().run(transaction_flow(scope)) == Ok("value")
+
+
+@pytest.mark.parametrize("failing", [frozenset[str](), frozenset({"rollback"})])
+def test_an_interrupted_flow_is_cleaned_up(failing: frozenset[str]) -> None:
+    """What it had joined is doomed, what it had begun rolled back, a bare call leaves nothing."""
+    signal = KeyboardInterrupt()
+    joined = Scope("pay()", RULES)
+    script = Script(failing)
+    assert script.run(broken_flow(signal, None, None)) == Failed(signal)
+    assert script.run(broken_flow(signal, None, joined)) == Failed(signal)
+    assert script.conversation == []
+    assert joined.cause is signal
+    assert script.run(broken_flow(signal, Scope("pay()", RULES), None)) == Failed(signal)
+    assert script.conversation == ["rollback"]
+    assert notes(signal) == sorted(failing)
+
+
+@pytest.mark.rule("T3")
+def test_the_first_cause_stays_and_learns_who_it_came_from() -> None:
+    """What the machinery refused inside a joined call is known by the name of that call."""
+    scope, refusal = Scope("pay()", RULES), PropagationError("refused")
+    scope.doom(refusal)
+    assert "PropagationError: refused" in str(scope.unexpected_rollback())
+    scope.doom(KeyError("another"), "note()")
+    assert (scope.cause, scope.culprit) == (refusal, "")
+    scope.doom(refusal, "withdraw()")
+    scope.doom(refusal, "transfer()")
+    assert (scope.cause, scope.culprit) == (refusal, "withdraw()")
+    assert "withdraw() had joined" in str(scope.unexpected_rollback())
+
+
+def test_a_lineage_leads_from_a_savepoint_to_its_transaction() -> None:
+    """Each scope knows how deep it is."""
+    outer = Scope("pay()", RULES)
+    inner = Scope("note()", RULES, outer)
+    assert list(inner.lineage()) == [inner, outer]
+    assert (outer.depth, inner.depth) == (1, 2)
 
 
 def test_a_scope_refuses_an_illegal_move() -> None:
