@@ -51,7 +51,7 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
     append, insert, by_keyword, keyword = plan.quick
     start, where = _sync_call(plan), place.get
 
-    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0911 - see above
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - see above
         here = where()
         if (
             here is None
@@ -69,23 +69,21 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
         if port is None or ((scope := port.scope) is None and joins):
             return start(*args, **kwargs)
         try:
-            if kwargs:
-                if len(args) <= by_keyword and keyword not in kwargs:
-                    kwargs[keyword] = port.session or port.open()
-                elif prepares:
-                    args, kwargs = prepare(port, args, kwargs)
-                return function(*args, **kwargs)
             count = len(args)
-            if count == append:
-                return function(*(args + (port.session or port.open(),)))  # noqa: RUF005 - faster
-            if append < count <= insert:
-                given = [*args]
-                given.insert(append, port.session or port.open())
-                return function(*given)
-            if prepares:
+            if not kwargs:
+                if count == append:
+                    return function(*(args + (port.session or port.open(),)))  # noqa: RUF005 - faster
+                if append < count <= insert:
+                    given = [*args]
+                    given.insert(append, port.session or port.open())
+                    return function(*given)
+                if not prepares:
+                    return function(*args)
+            if count <= by_keyword and keyword not in kwargs:
+                kwargs[keyword] = port.session or port.open()
+            elif prepares:
                 args, kwargs = prepare(port, args, kwargs)
-                return function(*args, **kwargs)
-            return function(*args)
+            return function(*args, **kwargs)
         except BaseException as error:
             port.record_failure(error)
             if joins and scope is not None and fails(error):

@@ -18,11 +18,6 @@ class Colour(Enum):
     ASYNC_GENERATOR = "async generator function"
 
     @property
-    def is_async(self) -> bool:
-        """Whether the body may await."""
-        return self in {Colour.ASYNC, Colour.ASYNC_GENERATOR}
-
-    @property
     def is_generator(self) -> bool:
         """Whether the body runs in steps, after the call has returned."""
         return self in {Colour.GENERATOR, Colour.ASYNC_GENERATOR}
@@ -38,7 +33,7 @@ def colour_of(function: Callable[..., object]) -> Colour:
     'coroutine function'
     """
     target = _inside(function)
-    if not (inspect.isroutine(target) or isinstance(target, type)):
+    if not inspect.isroutine(target):
         target = type(target).__call__
     return _colour_of_code(target)
 

@@ -17,7 +17,7 @@ from flask import current_app
 from flask.globals import app_ctx, request_ctx
 from flask.views import View
 
-from flask_reqsession.owners import borrowing_from, who_owns
+from flask_reqsession.owners import Owner, borrowing_from, who_owns
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -152,21 +152,19 @@ def around_every_coroutine(
     to_sync = app.async_to_sync
 
     def async_to_sync(function: Callable[..., Any]) -> Callable[..., Any]:
+        async def lent(lender: Owner, *args: Any, **kwargs: Any) -> Any:
+            with borrowing_from(lender):
+                try:
+                    value = await function(*args, **kwargs)
+                except BaseException as error:
+                    await finish(error)
+                    raise
+                await finish(None)
+                return value
+
         @functools.wraps(function)
         def wait(*args: Any, **kwargs: Any) -> Any:
-            lender = who_owns()
-
-            async def lent() -> Any:
-                with borrowing_from(lender):
-                    try:
-                        value = await function(*args, **kwargs)
-                    except BaseException as error:
-                        await finish(error)
-                        raise
-                    await finish(None)
-                    return value
-
-            return to_sync(lent)()
+            return to_sync(lent)(who_owns(), *args, **kwargs)
 
         return wait
 

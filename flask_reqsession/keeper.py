@@ -19,7 +19,6 @@ from flask_reqsession.units import (
     Units,
     forget_other_place,
     nearest,
-    open_unit,
     place,
 )
 
@@ -55,6 +54,7 @@ class UnitKeeper:
         self.manager = manager
         self.observer: Observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._opened: weakref.WeakSet[Unit] = weakref.WeakSet()
         self._requests = Units()
         os.register_at_fork(after_in_child=_weakly(self._after_fork, otherwise=None))
 
@@ -180,7 +180,9 @@ class UnitKeeper:
 
     def open(self, kind: str) -> OpenUnit:
         """Make a unit that the caller has to :meth:`enter`, :meth:`leave` and end."""
-        return OpenUnit(Unit(kind), self, request_context(None))
+        unit = Unit(kind)
+        self._opened.add(unit)
+        return OpenUnit(unit, self, request_context(None))
 
     @staticmethod
     def enter(opened: OpenUnit) -> None:
@@ -249,12 +251,7 @@ class UnitKeeper:
 
     def _after_fork(self) -> None:
         """Leave the parent's units to the parent; this is a forked child."""
-        units = self._requests.all()
-        opened = open_unit.get()
-        while opened is not None:
-            units.append(opened.unit)
-            opened = opened.outer
-        for unit in units:
+        for unit in [*self._requests.all(), *self._opened]:
             unit.leave_to_parent()
         self.manager.metrics.after_fork()
 

@@ -82,24 +82,17 @@ class CallPlan:
             here.chosen_in = app_context(None)
         return keeper
 
-    def runs_async(self, keeper: UnitKeeper) -> bool:
-        """Whether the scope is one of an ``AsyncSession``.
-
-        The injected parameter's annotation says it, else the function's colour, where the manager
-        has async sessions at all.
-        """
-        if not self.colour.is_async:
-            return False
-        if self.injection is not None and self.injection.wants_async is not None:
-            return self.injection.wants_async
-        return keeper.databases.has_async(self.spec.bind)
-
     def execution(self) -> AnyExecution:
-        """Return a fresh entry into the scope, of the colour that the session has."""
+        """Return a fresh entry into the scope, of the colour that the session has.
+
+        An asynchronous function has an ``AsyncSession`` if the injected parameter's annotation says
+        so, or if it says nothing and the manager has such sessions at all.
+        """
         keeper = self.find_keeper()
-        if self.runs_async(keeper):
-            return AsyncExecution(keeper, self.spec)
-        return Execution(keeper, self.spec)
+        is_async = None if self.injection is None else self.injection.wants_async
+        if is_async is None:
+            is_async = keeper.databases.has_async(self.spec.bind)
+        return AsyncExecution(keeper, self.spec) if is_async else Execution(keeper, self.spec)
 
     @property
     def prepares(self) -> bool:

@@ -136,9 +136,7 @@ def _as_outcome(error: BaseException | None) -> Outcome:
 
 def _refusal(ended: Outcome | None) -> BaseException:
     """Return why a scope could not be entered."""
-    if isinstance(ended, Failed):
-        return ended.error
-    return RuntimeError("A scope was refused without an error.")
+    return ended.error if isinstance(ended, Failed) else RuntimeError("There was no reason.")
 
 
 def _raise_if_new(ended: Outcome | None, error: BaseException | None) -> None:

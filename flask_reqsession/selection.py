@@ -31,14 +31,9 @@ def current_manager(name: str | None = None) -> RequestScopedSessionManager:
     ...     current_manager() is manager
     True
     """
-    context = request_context(None)
-    opened = open_unit.get()
-    while opened is not None:
-        manager = opened.keeper.manager
-        # A unit around the request is not the request's.
-        if opened.context is context and not opened.unit.ended and name in {None, manager.name}:
-            return manager
-        opened = opened.outer
+    manager = _manager_of_unit(name)
+    if manager is not None:
+        return manager
     app = current_flask_app()
     if app is None:
         raise NoActiveScopeError(
@@ -47,6 +42,18 @@ def current_manager(name: str | None = None) -> RequestScopedSessionManager:
             "or open manager.unit_of_work() or app.app_context()."
         )
     return manager_of(app, name)
+
+
+def _manager_of_unit(name: str | None) -> RequestScopedSessionManager | None:
+    """Return the manager of the innermost unit opened by hand here; one around a request is not."""
+    context = request_context(None)
+    opened = open_unit.get()
+    while opened is not None:
+        manager = opened.keeper.manager
+        if opened.context is context and not opened.unit.ended and name in {None, manager.name}:
+            return manager
+        opened = opened.outer
+    return None
 
 
 def manager_of(app: Flask, name: str | None = None) -> RequestScopedSessionManager:

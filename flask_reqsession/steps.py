@@ -7,15 +7,20 @@ closed early, it rolls back. ``send``, ``throw`` and the return value pass throu
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flask_reqsession.drivers import aattempt, attempt, result_of
-from flask_reqsession.effects import Failed, Ok, Outcome
+from flask_reqsession.effects import DONE, Failed, Ok, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
     from flask_reqsession.execution import AnyExecution, Execution
+
+
+NOTHING: Final[Outcome] = DONE
+"""That the consumer threw in nothing."""
 
 
 def steps(
@@ -31,15 +36,15 @@ def steps(
             step = attempt(_first, body)
             while isinstance(step, Ok):
                 generator, value = cast("tuple[Any, Any]", step.value)
-                sent, refused = None, execution.pause()
+                sent, thrown, refused = None, NOTHING, execution.pause()
                 if isinstance(refused, Ok):
                     try:
                         sent = yield value
                     except BaseException as error:  # noqa: BLE001 - thrown in for the body
-                        refused = Failed(error)
-                    refused = _first_cause(refused, attempt(execution.resume))
-                step = attempt(_next, generator, sent, refused)
-                del sent, refused
+                        thrown = Failed(error)
+                    refused = attempt(execution.resume)
+                step = attempt(_next, generator, sent, thrown, refused)
+                del sent, thrown, refused
             through = step.error if isinstance(step.error, StopIteration) else None
             ended = execution.finish(step if through is None else Ok(through.value))
             del step, through
@@ -56,16 +61,29 @@ def _first(body: Callable[[], Generator[Any, Any, Any]]) -> tuple[Any, Any]:
     return generator, next(generator)
 
 
-def _next(generator: Generator[Any, Any, Any], sent: object, so_far: Outcome) -> tuple[Any, Any]:
-    if isinstance(so_far, Ok):
-        return generator, generator.send(sent)
+def _next(
+    generator: Generator[Any, Any, Any], sent: object, thrown: Outcome, refused: Outcome
+) -> tuple[Any, Any]:
+    """Run the next step, with what the consumer sent or threw.
+
+    A body that is closed early, or whose next step was refused, may clean up and nothing else: what
+    it makes of the exception is not asked.
+    """
     try:
-        if isinstance(so_far.error, GeneratorExit):
+        if isinstance(thrown, Failed) and isinstance(thrown.error, GeneratorExit):
             generator.close()
-            raise so_far.error  # also where the body swallowed it: closed early is rolled back
-        return generator, generator.throw(so_far.error)
+            raise thrown.error
+        if isinstance(refused, Failed):
+            _note_context(refused, thrown)
+            with suppress(StopIteration):
+                generator.throw(refused.error)
+            generator.close()
+            raise refused.error
+        if isinstance(thrown, Failed):
+            return generator, generator.throw(thrown.error)
+        return generator, generator.send(sent)
     finally:
-        del so_far
+        del thrown, refused
 
 
 async def asteps(
@@ -78,15 +96,15 @@ async def asteps(
             step = await aattempt(_afirst, body)
             while isinstance(step, Ok):
                 generator, value = cast("tuple[Any, Any]", step.value)
-                sent, refused = None, await _awaited(execution.pause())
+                sent, thrown, refused = None, NOTHING, await _awaited(execution.pause())
                 if isinstance(refused, Ok):
                     try:
                         sent = yield value
                     except BaseException as error:  # noqa: BLE001 - thrown in for the body
-                        refused = Failed(error)
-                    refused = _first_cause(refused, attempt(execution.resume))
-                step = await aattempt(_anext, generator, sent, refused)
-                del sent, refused
+                        thrown = Failed(error)
+                    refused = attempt(execution.resume)
+                step = await aattempt(_anext, generator, sent, thrown, refused)
+                del sent, thrown, refused
             is_through = isinstance(step.error, StopAsyncIteration)
             ended = await _awaited(execution.finish(Ok() if is_through else step))
             del step
@@ -104,24 +122,29 @@ async def _afirst(body: Callable[[], AsyncGenerator[Any, Any]]) -> tuple[Any, An
 
 
 async def _anext(
-    generator: AsyncGenerator[Any, Any], sent: object, so_far: Outcome
+    generator: AsyncGenerator[Any, Any], sent: object, thrown: Outcome, refused: Outcome
 ) -> tuple[Any, Any]:
-    if isinstance(so_far, Ok):
-        return generator, await generator.asend(sent)
+    """Do what :func:`_next` does."""
     try:
-        if isinstance(so_far.error, GeneratorExit):
+        if isinstance(thrown, Failed) and isinstance(thrown.error, GeneratorExit):
             await generator.aclose()
-            raise so_far.error
-        return generator, await generator.athrow(so_far.error)
+            raise thrown.error
+        if isinstance(refused, Failed):
+            _note_context(refused, thrown)
+            with suppress(StopAsyncIteration):
+                await generator.athrow(refused.error)
+            await generator.aclose()
+            raise refused.error
+        if isinstance(thrown, Failed):
+            return generator, await generator.athrow(thrown.error)
+        return generator, await generator.asend(sent)
     finally:
-        del so_far
+        del thrown, refused
 
 
-def _first_cause(thrown: Outcome, refused: Outcome) -> Outcome:
-    """Return what the body gets: a refusal to go on, unless it is closed anyway."""
-    if isinstance(thrown, Failed) and isinstance(thrown.error, GeneratorExit):
-        return thrown
-    return refused if isinstance(refused, Failed) else thrown
+def _note_context(refused: Failed, thrown: Outcome) -> None:
+    if isinstance(thrown, Failed):
+        refused.error.__context__ = thrown.error
 
 
 async def _awaited(value: Any) -> Any:
@@ -129,9 +152,7 @@ async def _awaited(value: Any) -> Any:
 
 
 def _result_of(ended: Outcome | None) -> object:
-    if ended is None:
-        raise RuntimeError("A generator cannot be run again.")
     try:
-        return result_of(ended)
+        return result_of(ended or DONE)  # None would ask for another attempt: retry= is refused
     finally:
         del ended  # else the frame, the outcome and its traceback are a cycle

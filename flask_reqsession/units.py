@@ -27,6 +27,7 @@ class Unit:
     """
 
     __slots__ = (
+        "__weakref__",
         "_context",
         "_made_by",
         "async_ports",

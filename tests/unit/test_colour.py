@@ -106,9 +106,8 @@ def test_an_object_has_the_colour_of_its_call() -> None:
 
 
 @pytest.mark.parametrize("colour", Colour)
-def test_a_colour_says_whether_it_waits_and_whether_it_steps(colour: Colour) -> None:
-    """Two questions, four colours."""
-    assert colour.is_async is (colour in {Colour.ASYNC, Colour.ASYNC_GENERATOR})
+def test_a_colour_says_whether_it_steps(colour: Colour) -> None:
+    """A generator of either kind does."""
     assert colour.is_generator is (colour in {Colour.GENERATOR, Colour.ASYNC_GENERATOR})
 
 

@@ -133,6 +133,15 @@ def test_what_is_right_is_frozen() -> None:
         retry.attempts = 7  # type: ignore[misc]  # it is what is tested
 
 
+def test_none_and_functions_are_accepted_where_they_mean_something() -> None:
+    """No retry, no status rule, a rule of the user's own, a callback."""
+    options = transaction_options(retry=None, rollback_on_status=None, name=None)
+    assert (options.retry, options.rollback_on_status, options.name) == (None, None, None)
+    assert transaction_options(rollback_on_status=callable).rollback_on_status is callable
+    assert Retry(before_retry=print).before_retry is print
+    assert Retry(before_retry=None, initial=1, maximum=1).initial == 1
+
+
 def test_the_defaults_are_the_contracts() -> None:
     """REQUIRED, no retry, statuses from 400 on, not durable, the default bind."""
     options = transaction_options()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import asyncmy.errors
@@ -10,11 +11,12 @@ import asyncpg.exceptions
 import psycopg.errors
 import pymysql.err
 import pytest
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession import CommitOutcomeUnknownError, Retry
-from flask_reqsession.retrying import RetryRun, is_transient
+from flask_reqsession.retrying import RetryRun, is_rolled_back, is_transient
 
 
 def sqlite_error(code: int, name: str = "") -> sqlite3.OperationalError:
@@ -140,3 +142,29 @@ def test_the_user_hears_of_each_failed_attempt() -> None:
     RetryRun(Retry(before_retry=lambda *told: heard.append(told))).announce(2, error)
     RetryRun(Retry()).announce(2, error)
     assert heard == [(2, error)]
+
+
+def refused_by_sqlite(connection: Connection, sql: str) -> BaseException:
+    """Return the driver's error for a statement that SQLite refuses."""
+    with pytest.raises(DBAPIError) as caught:
+        connection.exec_driver_sql(sql)
+    assert caught.value.orig is not None
+    return caught.value.orig
+
+
+@pytest.mark.rule("T1")
+def test_sqlite_says_whether_its_transaction_is_still_there(tmp_path: Path) -> None:
+    """Some errors end it; a lock never does, and of a lost connection nothing is asked."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.sqlite'}", connect_args={"timeout": 0})
+    with engine.connect() as connection, engine.connect() as other:
+        connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+        error = refused_by_sqlite(connection, "INSERT INTO t VALUES (1)")
+        assert not is_rolled_back(error, connection)
+        busy = refused_by_sqlite(other, "BEGIN IMMEDIATE")
+        assert not is_rolled_back(busy, other)
+        error = refused_by_sqlite(connection, "INSERT OR ROLLBACK INTO t VALUES (1)")
+        assert is_rolled_back(error, connection)
+        connection.invalidate()
+        assert not is_rolled_back(error, connection)
+    engine.dispose()

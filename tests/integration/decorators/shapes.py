@@ -76,12 +76,15 @@ def calls(draw: st.DrawFn, function: Function) -> Call:
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     by_position = True
-    for parameter in inspect.signature(function).parameters.values():
+    parameters = inspect.signature(function).parameters.values()
+    # What is passed by position only leaves its name to ``**extra``.
+    extra = ["x", *(each.name for each in parameters if each.kind is Parameter.POSITIONAL_ONLY)]
+    for parameter in parameters:
         kind = parameter.kind
         if kind is Parameter.VAR_POSITIONAL:
             args += draw(st.lists(values, max_size=2)) if by_position else []
         elif kind is Parameter.VAR_KEYWORD:
-            kwargs |= draw(st.dictionaries(st.sampled_from(["x", "y"]), values, max_size=2))
+            kwargs |= draw(st.dictionaries(st.sampled_from(extra), values, max_size=2))
         elif parameter.default is not Parameter.empty and draw(st.booleans()):
             by_position = False
         elif kind in POSITIONAL and by_position and (kind is POSITIONAL[0] or draw(st.booleans())):

@@ -198,6 +198,9 @@ def test_a_request_inside_a_scope_does_not_join_it(notebook: Notebook) -> None:
         assert get_session() is outer
         assert notebook.app.test_client().get("/").status_code == 200
         assert get_session() is outer
+        with notebook.app.test_request_context():  # Flask's hooks don't run for this one
+            assert get_session() is not outer
+        assert get_session() is outer
 
 
 @pytest.fixture

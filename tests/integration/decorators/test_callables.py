@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import wrapt
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession import (
     ConfigurationError,
@@ -496,6 +498,44 @@ def test_a_failing_call_that_joined_dooms_the_scope(notebook: Notebook, kind: Ki
     assert notebook.kept() == []
 
 
+class Counting(RequestScopedSessionManager):
+    """A manager that remembers the errors that it recorded."""
+
+    def __init__(self, url: str) -> None:
+        self.errors: list[str] = []
+        super().__init__(url)
+
+    def _record_session_error(self, error_type: str, error_message: str) -> None:
+        """Remember the error."""
+        self.errors.append(error_type)
+
+
+@pytest.mark.rule("M7")
+def test_a_failing_flush_in_a_joined_call_is_one_event(notebook: Notebook) -> None:
+    """Also where SQLAlchemy itself found the error, and the exception was swallowed."""
+    manager = Counting(notebook.url)
+
+    @manager.transactional
+    @manager.with_request_session
+    def change(session: Session, note: Note) -> None:
+        note.text = "changed"
+        session.flush()
+
+    @manager.transactional
+    @manager.with_request_session
+    def outer(session: Session) -> None:
+        write(manager.session, "text")  # the joined call finds where it is
+        note = session.get_one(Note, "text")
+        session.execute(delete(Note), execution_options={"synchronize_session": False})
+        with pytest.raises(StaleDataError):
+            change(note)
+
+    with pytest.raises(UnexpectedRollbackError):
+        outer()
+    assert manager.errors == ["StaleDataError"]
+    manager.databases.dispose()
+
+
 @pytest.mark.rule("W3")
 @any_kind
 def test_injection_alone_commits_nothing(notebook: Notebook, kind: Kind) -> None:
@@ -582,11 +622,11 @@ def test_what_is_sent_and_thrown_into_an_async_generator_reaches_its_body(
         assert await steps.athrow(error) == "text"
         assert received == [1, error]
         await steps.aclose()
+        assert received[-1] == "closed"
         with pytest.raises(StopAsyncIteration):
             await anext(steps)
 
     asyncio.run(run())
-    assert received[-1] == "closed"
     assert notebook.kept() == []
 
 

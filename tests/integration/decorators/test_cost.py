@@ -113,3 +113,14 @@ def test_a_scope_alone_costs_no_more(
 
     assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
     assert counted["c"] <= 5
+
+
+def test_a_session_without_a_scope_costs_no_more(notebook: Notebook) -> None:
+    """``@with_request_session`` alone, in a request that has its session already."""
+    decorated = notebook.manager.with_request_session(by_keyword)
+    with notebook.app.test_request_context():
+        decorated("ada")
+        counted = calls_in(lambda: decorated("ada"))
+
+    assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
+    assert counted["c"] <= 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from inspect import Parameter
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
 from flask_reqsession import NoActiveScopeError, RequestScopedSessionManager, with_request_session
-from tests.integration.decorators.notebook import Notebook
+from tests.integration.decorators.notebook import Notebook, write
 from tests.integration.decorators.shapes import (
+    POSITIONAL,
     Function,
     Shape,
     any_calls,
@@ -176,9 +178,9 @@ def draw_full_call(
     shape = data.draw(shapes())
     args, kwargs = data.draw(calls(shape.full))
     index = shape.parameters.index(shape.session)
-    if shape.session.kind.value < 2 and len(args) > index:
+    if shape.session.kind in POSITIONAL and len(args) > index:
         return shape, (*args[:index], session, *args[index + 1 :]), kwargs
-    assume("session" in kwargs)
+    assume("session" in kwargs and shape.session.kind is not Parameter.POSITIONAL_ONLY)
     return shape, args, {**kwargs, "session": session}
 
 
@@ -248,6 +250,21 @@ def test_a_given_session_makes_no_other(manager: Manager, own_session: Session, 
     with manager.unit_of_work():
         assert not greet_twice()
         assert not manager.transactional(greet_twice)()
+
+
+@pytest.mark.rule("W2", "T1")
+def test_a_given_session_leaves_the_scope_on(notebook: Notebook, own_session: Session) -> None:
+    """The scope is that of the manager's session; the caller's own is the caller's."""
+    manager = notebook.manager
+
+    @manager.transactional
+    @manager.with_request_session
+    def note(session: Session, text: str) -> Session:
+        write(manager.session, text)
+        return session
+
+    assert any_of(note)(own_session, "kept") is own_session
+    assert notebook.kept() == ["kept"]
 
 
 @pytest.mark.rule("W2")

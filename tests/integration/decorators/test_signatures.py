@@ -235,6 +235,7 @@ def test_copies() -> None:
 
     assert copy.copy(pickled) is copy.deepcopy(pickled) is pickled
     assert type(shallow) is type(deep) is type(decorated)
+    assert shallow.__wrapped__ is not decorated.__wrapped__
     assert shallow.tags is decorated.tags
     assert deep.tags == decorated.tags
     assert deep.tags is not decorated.tags

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, object_session
 from flask_reqsession import (
     DatabaseManager,
     Propagation,
+    PropagationError,
     RequestScopedSessionManager,
     UnexpectedRollbackError,
     reattach_args,
@@ -368,10 +369,9 @@ def decorated_class(manager: RequestScopedSessionManager) -> Any:
             self.write(text.upper())
             raise FailError
 
-        @manager.transactional(propagation="REQUIRES_NEW")
-        def write_alone(self, text: str) -> Session:
-            self.write(text)
-            return manager.session
+        @manager.transactional(propagation="NEVER")
+        def write_unscoped(self, text: str) -> None:
+            write(manager.session, text)
 
         @manager.with_request_session
         def write_injected(self, session: Session, text: str) -> None:
@@ -407,18 +407,13 @@ def test_every_public_method_of_a_decorated_class_is_in_a_scope(notebook: Notebo
 
 @pytest.mark.rule("T12")
 def test_a_methods_own_decorator_wins_over_that_of_its_class(notebook: Notebook) -> None:
-    """``REQUIRES_NEW`` stays what it is."""
-    manager = notebook.manager
-    service = decorated_class(manager)()
+    """``NEVER`` would be refused in a scope of the class's, and commits nothing."""
+    service = decorated_class(notebook.manager)()
+    service.write_unscoped("unscoped")
 
-    @manager.transactional
-    def outer() -> None:
-        assert service.write_alone("alone") is not manager.session
-        raise FailError
-
-    with pytest.raises(FailError):
-        outer()
-    assert notebook.kept() == ["alone", "from init"]
+    with notebook.manager.session_scope(), pytest.raises(PropagationError):
+        service.write_unscoped("refused")
+    assert notebook.kept() == ["from init"]
 
 
 @pytest.mark.rule("T12")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.manager.async_shop import AsyncShop
 from tests.integration.manager.shop import Shop
 
 
@@ -31,3 +32,12 @@ def any_shop(database_url: str) -> Iterator[Shop]:
     shop = Shop(database_url)
     yield shop
     shop.close()
+
+
+@pytest.fixture
+def async_shop(sqlite_file_url: str) -> Iterator[AsyncShop]:
+    """Give a shop with async sessions; at its end no connection may be checked out."""
+    shop = AsyncShop(sqlite_file_url)
+    yield shop
+    shop.manager.databases.dispose()
+    assert shop.held == 0

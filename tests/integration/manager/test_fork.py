@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import gc
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import NoReturn, cast
 
@@ -15,9 +14,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from flask_reqsession import ScopeOwnershipError
+from flask_reqsession import ReqSessionError, ScopeOwnershipError
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
-from tests.integration.manager.test_async_views import AsyncShop
 from tests.integration.test_fork import in_child
 
 BACKEND = text("SELECT pg_backend_pid()")
@@ -127,28 +125,27 @@ def test_a_child_that_leaves_what_it_was_forked_in_sends_nothing(
         assert len(texts(shop.session)) == len(shop.kept())
 
 
-@pytest.mark.rule("M20", "T50")
-def test_a_child_that_leaves_an_async_unit_sends_nothing(sqlite_file_url: str) -> None:
-    """The thread behind the parent's connection does not exist in the child."""
-    shop = AsyncShop(sqlite_file_url)
-    refusal = Refusal()
-    reader, writer = os.pipe()
+@pytest.mark.rule("M20", "T11")
+def test_a_child_does_not_go_on_with_a_generator_of_its_parent(postgresql_shop: Shop) -> None:
+    """Neither the next step nor closing it reaches the parent's transaction."""
+    shop = postgresql_shop
 
-    async def job() -> int:
-        async with shop.manager.async_unit_of_work():
-            await shop.write("parent")
-            child = os.fork()
-        _ = child or tell_and_exit(refusal, writer)
-        return child
+    @shop.manager.transactional
+    def notes() -> Generator[str]:
+        yield shop.write("first").text
+        yield "second"
 
-    child = asyncio.run(job())
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        assert pipe.read() == f"{child}: none"
-    os.waitpid(child, 0)
-    assert shop.kept() == []
-    assert shop.held == 0
-    shop.manager.databases.dispose()
+    def child() -> str:
+        with pytest.raises(ReqSessionError) as caught:
+            next(generator)
+        generator.close()
+        return caught.value.code
+
+    generator = notes()
+    assert next(generator) == "first"
+    assert in_child(child) in {"ownership", "propagation"}
+    assert list(generator) == ["second"]
+    assert shop.kept() == ["first"]
 
 
 @pytest.mark.rule("M20")

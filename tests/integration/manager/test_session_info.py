@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from flask_reqsession import set_rollback_only
 from tests.integration.manager.shop import Note, Shop, texts
-from tests.integration.manager.test_ownership import in_thread
+from tests.integration.manager.threads import in_thread
 
 NOTHING: dict[str, Any] = {
     "has_request_context": False,

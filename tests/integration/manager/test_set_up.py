@@ -27,7 +27,7 @@ from flask_reqsession import (
     with_request_session,
 )
 from tests.integration.manager.shop import Note, Recording, Shop, connections_held, texts
-from tests.integration.manager.test_ownership import in_thread
+from tests.integration.manager.threads import in_thread
 
 
 @pytest.fixture

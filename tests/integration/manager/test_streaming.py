@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from tests.integration.manager.faults import FaultError
 from tests.integration.manager.shop import Note, Shop, connections_held
-from tests.integration.manager.test_ownership import in_thread
+from tests.integration.manager.threads import in_thread
 
 # Before 3.1.2 Flask pushed the context in the view: the body is then a part of the request, and the
 # request's teardown comes after it.

@@ -242,3 +242,62 @@ async def test_an_async_generator_cannot_be_retried(world: World) -> None:
     """What it yielded cannot be taken back: refused at decoration."""
     with pytest.raises(ConfigurationError, match=r"notes\(\) is a async generator function"):
         notes_of(world, retry=3)
+
+
+@pytest.mark.rule("T2", "T11")
+async def test_a_generator_that_may_not_enter_is_refused_at_its_first_step(world: World) -> None:
+    """The body does not run, whatever the reason."""
+
+    async def exhaust(**options: Any) -> list[str]:
+        return [text async for text in notes_of(world, **options)("never")]
+
+    with pytest.raises(PropagationError, match=r"notes\(\) is MANDATORY"):
+        await exhaust(propagation=Propagation.MANDATORY)
+    with pytest.raises(PropagationError):
+        async with world.scope():
+            await exhaust(propagation=Propagation.NEVER)
+    assert world.conversation.checkouts == 0
+
+
+@pytest.mark.rule("T4", "T11")
+async def test_a_generator_whose_savepoint_cannot_be_opened_does_not_run(world: World) -> None:
+    """What the outer had pending fails in the flush before it."""
+
+    async def pay() -> None:
+        async with world.scope():
+            await world.write("rent")
+            world.session.add(Note(text="rent"))
+            steps = notes_of(world, propagation=Propagation.NESTED)("never")
+            with pytest.raises(Exception, match="UNIQUE"):
+                await anext(steps)
+
+    with pytest.raises(Exception, match="rolled back"):
+        await pay()
+    assert world.kept() == []
+
+
+@pytest.mark.rule("T11")
+@pytest.mark.parametrize("answer", ["return", "go on"])
+async def test_a_body_that_swallows_a_refusal_does_not_end_well(world: World, answer: str) -> None:
+    """Its consumer must not take it for exhausted, and gets no further value."""
+
+    @world.manager.transactional
+    async def stubborn() -> AsyncGenerator[str, None]:
+        while True:
+            try:
+                await world.write("lost")
+                yield "value"
+            except PropagationError:
+                if answer == "return":
+                    return
+                yield "one more"
+
+    async with world.unit():
+        steps = stubborn()
+        await anext(steps)
+    with pytest.raises(PropagationError, match="has ended") as caught:
+        await steps.athrow(ValueError("thrown"))
+    assert isinstance(caught.value.__context__, ValueError)
+    with pytest.raises(StopAsyncIteration):
+        await anext(steps)
+    assert world.kept() == []

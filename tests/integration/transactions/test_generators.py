@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, stream_with_context
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from flask_reqsession import (
@@ -599,6 +600,24 @@ def test_a_generator_goes_on_only_in_the_scope_in_which_it_began(
     assert sync_world.kept() == []
 
 
+@pytest.mark.rule("T4", "T11")
+def test_a_generator_whose_savepoint_cannot_be_opened_does_not_run(
+    sync_world: SyncWorld, manager: RequestScopedSessionManager
+) -> None:
+    """What the outer had pending fails in the flush before it."""
+
+    def pay() -> None:
+        with manager.session_scope() as session:
+            sync_world.put("rent")
+            session.add(Note(text="rent"))
+            with pytest.raises(IntegrityError):
+                next(notes_of(sync_world, propagation="NESTED")("never"))
+
+    with pytest.raises(Exception, match="rolled back"):
+        pay()
+    assert sync_world.kept() == []
+
+
 # -- a generator that outlives what it runs in --------------------------------------------------
 
 
@@ -652,6 +671,48 @@ def test_a_generator_does_not_outlive_its_unit_of_work(
     with manager.session_scope():
         sync_world.put("next")
     assert sync_world.kept() == ["next"]
+
+
+@pytest.mark.rule("T11")
+@pytest.mark.parametrize("answer", ["return", "go on"])
+def test_a_body_that_swallows_a_refusal_does_not_end_well(
+    sync_world: SyncWorld, manager: RequestScopedSessionManager, answer: str
+) -> None:
+    """Its consumer must not take it for exhausted, and gets no further value."""
+
+    @manager.transactional
+    def stubborn() -> Generator[str, None, None]:
+        while True:
+            try:
+                sync_world.put("lost")
+                yield "value"
+            except PropagationError:
+                if answer == "return":
+                    return
+                yield "one more"
+
+    with manager.unit_of_work():
+        steps = stubborn()
+        next(steps)
+    with pytest.raises(PropagationError, match="has ended"):
+        next(steps)
+    with pytest.raises(StopIteration):
+        next(steps)
+    assert sync_world.kept() == []
+
+
+@pytest.mark.rule("T11")
+def test_what_is_thrown_into_a_generator_that_is_over_is_the_context_of_the_refusal(
+    sync_world: SyncWorld, manager: RequestScopedSessionManager
+) -> None:
+    """The body gets the refusal, since it may not go on whatever it makes of the exception."""
+    thrown = ValueError("thrown")
+    with manager.unit_of_work():
+        steps = notes_of(sync_world)("one", "two")
+        next(steps)
+    with pytest.raises(PropagationError, match="has ended") as caught:
+        steps.throw(thrown)
+    assert caught.value.__context__ is thrown
 
 
 @pytest.mark.rule("T11", "M2")

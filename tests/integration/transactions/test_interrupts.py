@@ -6,7 +6,7 @@ import contextvars
 import itertools
 import linecache
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ import pytest
 
 import flask_reqsession
 from flask_reqsession import Propagation
-from tests.integration.transactions.worlds import Note, SyncWorld
+from tests.integration.transactions.worlds import Note, SyncWorld, World
 
 PACKAGE = str(Path(flask_reqsession.__file__).parent)
 # Python itself leaves a lock behind that is interrupted in the middle of its ``with``.
@@ -28,10 +28,11 @@ class SignalError(BaseException):
 
 
 class Signal:
-    """Raises in the n-th line of the package that is run."""
+    """Raises in the n-th line of the package that is run, of one function or of all."""
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, function: str = "") -> None:
         self._left = line
+        self._function = function
         self.struck_at = ""
 
     @contextmanager
@@ -47,7 +48,9 @@ class Signal:
 
     def _enter(self, frame: FrameType, _event: str, _argument: object) -> Any:
         name = frame.f_code.co_filename
-        return self._step if name.startswith(PACKAGE) and not name.endswith(LOCKING) else None
+        if not name.startswith(PACKAGE) or name.endswith(LOCKING):
+            return None
+        return self._step if frame.f_code.co_name.startswith(self._function) else None
 
     def _step(self, frame: FrameType, event: str, _argument: object) -> Any:
         if event == "line":
@@ -122,3 +125,41 @@ def test_a_signal_at_any_line_leaves_no_half_and_no_dead_scope(
         assert len({f"{text} 1", f"{text} 2"} & kept) in {0, 2}, signal.struck_at
         assert sync_world.conversation.held == 0, signal.struck_at
     assert line > 100
+
+
+@pytest.mark.rule("T1", "T50", "M17")
+@pytest.mark.parametrize("function", ["_acquire", "_step_in", "_verdict", "advance", "_end"])
+async def test_a_signal_around_the_body_of_a_coroutine_leaves_no_dead_scope(
+    awaiting_world: World, function: str
+) -> None:
+    """With either kind of session. Signals that would leave coroutines unawaited are Python's."""
+    world = awaiting_world
+
+    @world.transactional()
+    async def pay() -> None:
+        await world.write("lost")
+        raise ValueError
+
+    @world.manager.transactional
+    async def steps() -> AsyncGenerator[None, None]:
+        await world.write("lost")
+        yield
+        raise ValueError
+
+    async def exhaust() -> None:
+        async for _step in steps():
+            ...
+
+    async def block() -> None:
+        async with world.scope():
+            await pay()
+
+    for call in (pay, exhaust, block):
+        signal = Signal(1, function)
+        with signal.on_its_way():
+            await call()
+        assert signal.struck_at
+        assert world.conversation.held == 0
+        async with world.scope():
+            await world.write(f"after {call.__name__}")
+    assert world.kept() == ["after pay", "after exhaust", "after block"]

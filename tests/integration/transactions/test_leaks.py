@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from flask_reqsession import Propagation, Retry, UnexpectedRollbackError, set_rollback_only
+from flask_reqsession import (
+    Propagation,
+    PropagationError,
+    Retry,
+    UnexpectedRollbackError,
+    set_rollback_only,
+)
 from tests.integration.transactions.worlds import Note, SyncWorld, World
 
 
@@ -161,6 +167,27 @@ async def test_a_with_block_keeps_nothing(world: World, graves: Graves) -> None:
     except LeakError:
         ...
     assert graves.alive == []
+
+
+@pytest.mark.rule("T2")
+async def test_a_refused_entry_keeps_nothing(world: World, graves: Graves) -> None:
+    """Neither of a call nor of a with block."""
+
+    @world.transactional(propagation=Propagation.MANDATORY)
+    async def pay() -> None:
+        raise AssertionError("never")
+
+    async def enter() -> None:
+        async with world.scope(propagation=Propagation.MANDATORY):
+            raise AssertionError("never")
+
+    async with world.unit():
+        for refused in (pay, enter):
+            try:
+                await refused()
+            except PropagationError as error:
+                graves.watch(error)
+            assert graves.alive == []
 
 
 @pytest.mark.rule("T20")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from greenlet import GreenletExit
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
-from flask_reqsession import ConfigurationError
-from tests.integration.transactions.worlds import Note, SyncWorld, World
+from flask_reqsession import ConfigurationError, DatabaseManager, RequestScopedSessionManager
+from tests.integration.transactions.worlds import AsyncWorld, Note, SyncWorld, World
 
 every_exception = pytest.mark.parametrize(
     "raised",
@@ -331,3 +334,72 @@ async def test_the_next_call_after_a_failure_starts_anew(world: World) -> None:
     await pay("kept")
     assert world.kept() == ["kept"]
     assert not world.manager.is_session_active()
+
+
+class Refusing(sessionmaker[Session]):
+    """A factory that may refuse to make sessions."""
+
+    refusal: BaseException | None = None
+
+    def __call__(self, **local_kw: Any) -> Session:
+        """Make a session, or refuse."""
+        if self.refusal is not None:
+            raise self.refusal
+        return super().__call__(**local_kw)
+
+
+class AsyncRefusing(async_sessionmaker[AsyncSession]):
+    """A factory that may refuse to make asynchronous sessions."""
+
+    refusal: BaseException | None = None
+
+    def __call__(self, **local_kw: Any) -> AsyncSession:
+        """Make a session, or refuse."""
+        if self.refusal is not None:
+            raise self.refusal
+        return super().__call__(**local_kw)
+
+
+@pytest.mark.rule("M3", "M17")
+@pytest.mark.parametrize("propagation", ["REQUIRED", "SUPPORTS"])
+async def test_a_with_block_whose_session_cannot_be_made_is_not_entered(
+    world: World, propagation: str
+) -> None:
+    """The factory's own error; the next block is entered as if nothing had been."""
+    refusal = OSError("no session today")
+    factory: Refusing | AsyncRefusing
+    if isinstance(world, AsyncWorld):
+        factory = AsyncRefusing(world.async_engine)
+        manager = RequestScopedSessionManager(DatabaseManager(async_source=factory))
+    else:
+        factory = Refusing(world.engine)
+        manager = RequestScopedSessionManager(factory)
+    world.manager = manager
+
+    async with world.unit():
+        factory.refusal = refusal
+        with pytest.raises(OSError, match="no session today") as caught:
+            async with world.scope(propagation=propagation):
+                raise AssertionError("never")
+        assert caught.value is refusal
+        factory.refusal = None
+        async with world.scope():
+            await world.write("next")
+    assert world.kept() == ["next"]
+
+
+@pytest.mark.rule("T4", "M3")
+async def test_a_savepoint_that_cannot_be_opened_is_not_entered(world: World) -> None:
+    """What the outer had pending fails in the flush before it, and the block does not run."""
+
+    async def pay() -> None:
+        async with world.scope():
+            await world.write("rent")
+            world.session.add(Note(text="rent"))
+            with pytest.raises(IntegrityError):
+                async with world.scope(propagation="NESTED"):
+                    raise AssertionError("never")
+
+    with pytest.raises(Exception, match="rolled back"):
+        await pay()
+    assert world.kept() == []

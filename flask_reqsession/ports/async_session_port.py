@@ -1,0 +1,136 @@
+"""A port to an ``AsyncSession``: the same verbs, run in SQLAlchemy's greenlet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, cast
+
+from flask_reqsession.drivers import aattempt
+from flask_reqsession.effects import CLOSE, DONE, FLUSH, SAVEPOINT, Failed, Outcome, Sleep
+from flask_reqsession.errors import ScopeOwnershipError
+from flask_reqsession.owners import borrowing_from, who_owns
+from flask_reqsession.ports.port import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+    from flask_reqsession.effects import Request
+    from flask_reqsession.observer import Observer
+    from flask_reqsession.sources import AsyncSessionSource
+
+
+class AsyncSessionPort(Port):
+    """A port to an ``AsyncSession``."""
+
+    __slots__ = ("_source", "async_session")
+
+    def __init__(self, source: AsyncSessionSource, observer: Observer) -> None:
+        super().__init__(observer)
+        self._source = source
+        self.async_session: AsyncSession | None = None
+
+    @property
+    def is_only_session(self) -> bool:
+        """Whether the source can't give a second session beside this one."""
+        return self._source.single_session
+
+    def _make(self) -> Session:
+        self.async_session = self._source.open()
+        session = self.async_session.sync_session
+        self._observer.watch(self, session, self._source.event_target, self._sync_engines)
+        return session
+
+    def _sync_engines(self) -> tuple[Engine, ...]:
+        return tuple(engine.sync_engine for engine in self._source.engines())
+
+    def open_async(self) -> AsyncSession:
+        """Return the session, making it at first use."""
+        self.open()
+        return cast("AsyncSession", self.async_session)
+
+    async def aperform(self, request: Request) -> Outcome:
+        """Carry out ``request``; what it raises is the outcome."""
+        if isinstance(request, Sleep):
+            return await aattempt(lambda: asyncio.sleep(request.seconds))
+        if request is CLOSE:
+            closed = await _shielded(aattempt(self.aclose))
+            if isinstance(closed, Failed):
+                self.record_failure(closed.error)
+            return closed
+        if self.async_session is None or not self.in_transaction:
+            return self.perform(request)
+        performed = self.async_session.run_sync(lambda _session: self.perform(request))
+        if request is FLUSH or request is SAVEPOINT:
+            return await performed
+        return await _shielded(performed)
+
+    async def aclose(self) -> None:
+        """Roll back what is left, close the session and give the connection back. Only once."""
+        started = time.perf_counter()
+        session = self._begin_to_close()
+        if session is None or self.async_session is None:
+            return
+        lost = self.has_uncommitted_changes
+        try:
+            try:
+                if lost:
+                    await self.async_session.run_sync(self._roll_back)
+            finally:
+                await self._source.close(self.async_session)
+        except BaseException as error:
+            await self.async_session.run_sync(self._abandon_all, error)
+            raise
+        finally:
+            self._end_to_close(session, started, lost=lost)
+
+    def _abandon_all(self, _session: Session, error: BaseException) -> None:
+        self._abandon(self.connections, error)
+
+    def abandon(self) -> Outcome:
+        """Close the session without its event loop, which is all that can be done at a sync end.
+
+        Its connections are invalidated: only the loop could have rolled them back.
+        """
+        started = time.perf_counter()
+        session = self._begin_to_close()
+        if session is None:
+            return DONE
+        lost, used = self.has_uncommitted_changes, bool(self.connections)
+        error = ScopeOwnershipError(
+            "An async session was left open at the end of its unit of work, and only its event "
+            "loop could close it. Use async_unit_of_work(), or init_app() for Flask's views."
+        )
+        self._abandon(self.connections, error)
+        self._end_to_close(session, started, lost=lost)
+        return Failed(error) if used else DONE
+
+
+async def _shielded(work: Awaitable[Outcome]) -> Outcome:
+    """Finish ``work`` though the task is cancelled meanwhile, then let the cancellation arrive.
+
+    It arrives when the task waits next. So a COMMIT is never cut in two: the call returns what was
+    committed, or raises what was not.
+    """
+    lender = who_owns()
+
+    async def lent() -> Outcome:
+        with borrowing_from(lender):
+            return await work
+
+    task = asyncio.ensure_future(lent())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    running = asyncio.current_task()
+    if cancelled is not None and running is not None:
+        running.uncancel()  # asyncio.timeout() counts: it is the same request again
+        running.cancel(*cancelled.args)
+    return task.result()

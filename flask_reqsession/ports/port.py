@@ -1,0 +1,229 @@
+"""What is done to a session, whatever its colour."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, cast
+
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from flask_reqsession.effects import (
+    CLOSE,
+    DONE,
+    ROLLBACK,
+    ROLLBACK_TO,
+    Failed,
+    Ok,
+    Outcome,
+    Request,
+    Sleep,
+)
+from flask_reqsession.errors import (
+    CommitOutcomeUnknownError,
+    ManualCommitError,
+    UnexpectedRollbackError,
+)
+from flask_reqsession.ports.watched import WatchedSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session, SessionTransaction
+
+_ENDS: Final = frozenset[Request]({ROLLBACK, ROLLBACK_TO, CLOSE})
+
+
+class Port(WatchedSession):
+    """Performs the effects that a flow asks for."""
+
+    __slots__ = ()
+
+    def perform(self, request: Request) -> Outcome:
+        """Carry out ``request``; what it raises is the outcome."""
+        if self.of_parent:
+            return DONE if request in _ENDS else Failed(self.refuse_child())
+        try:
+            if isinstance(request, Sleep):
+                time.sleep(request.seconds)
+            elif (value := self._verb(request.verb)()) is not None:
+                return Ok(value)
+        except BaseException as error:  # noqa: BLE001 - the flow decides what follows
+            self.record_failure(error)
+            return Failed(error)
+        return DONE
+
+    def _verb(self, verb: str) -> Callable[[], object]:
+        method: Callable[[], object] = getattr(self, verb)
+        return method
+
+    def begin(self) -> None:
+        """Take over the session as it is; SQLAlchemy begins at the first statement.
+
+        :raises NoActiveScopeError: its request or unit of work is over.
+        """
+        self.refuse_if_closed()
+        session = self.session
+        if session is not None and session.in_transaction() and not session.is_active:
+            self.rollback()  # a flush failed in it before: SQLAlchemy only waits to be told
+
+    def flush(self) -> None:
+        """Send what is pending, so that a failure in it is not a failure of COMMIT.
+
+        :raises UnexpectedRollbackError: the database would answer COMMIT with a rollback.
+        """
+        if self.session is not None and self.session.in_transaction():
+            self.session.flush()
+            if self.suspect is not None:
+                self._prove_alive(self.suspect)
+
+    def _prove_alive(self, cause: BaseException) -> None:
+        """Refuse to commit what the database has given up when a statement failed.
+
+        PostgreSQL answers COMMIT with a silent ROLLBACK then. MariaDB after a deadlock, and SQLite
+        after some errors, have rolled back already, and what came later is half of the work.
+        """
+        if not self.lost:
+            try:
+                for connection in self.connections:
+                    connection.scalar(select(1))
+            except DBAPIError:
+                self.lost = True
+        if not self.lost:
+            return
+        raise UnexpectedRollbackError(
+            "A statement failed, the database rolled the transaction back or will do so, and the "
+            "exception was swallowed. Let it propagate, or run the statement in a savepoint: "
+            "propagation=Propagation.NESTED or session.begin_nested()."
+        ) from cause
+
+    def commit(self) -> None:
+        """COMMIT, if anything was begun.
+
+        :raises CommitOutcomeUnknownError: the connection was lost before the answer came.
+        """
+        session = self.session
+        if session is None or not session.in_transaction():
+            return
+        self._working = True
+        try:
+            session.commit()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise CommitOutcomeUnknownError(
+                    "The connection was lost during COMMIT, so the database may have committed or "
+                    "not. Look there before you repeat the call."
+                ) from error
+            raise
+        finally:
+            self._working = False
+        self._observer.recorder.committed()
+
+    def rollback(self) -> None:
+        """ROLLBACK; a connection on which that failed is invalidated."""
+        session = self.session
+        if session is None or not session.in_transaction():
+            return
+        self._working = True
+        try:
+            self._roll_back(session)
+        finally:
+            self._working = False
+            self._observer.recorder.rolled_back()
+
+    def _roll_back(self, session: Session) -> None:
+        connections = list(self.connections)
+        self.is_rolling_back = True
+        try:
+            session.rollback()
+        except BaseException as error:
+            self._abandon(connections, error)
+            if session.in_transaction():  # SQLAlchemy gave up half-way
+                session.reset()
+            raise
+        finally:
+            self.is_rolling_back = False
+
+    def savepoint(self) -> SessionTransaction:
+        """Flush, then open a savepoint; SAVEPOINT is sent with the first statement in it."""
+        return self.open().begin_nested()
+
+    def release_savepoint(self) -> None:
+        """RELEASE the savepoint of the running scope."""
+        self._working = True
+        try:
+            self._savepoint().commit()
+        finally:
+            self._working = False
+
+    def rollback_to_savepoint(self) -> None:
+        """Roll back to the savepoint of the running scope, unless its transaction has ended.
+
+        Where it fails the connection stays: the flow dooms the outer, whose ROLLBACK can use it.
+        """
+        savepoint = self._savepoint()
+        opened = None if self.session is None else self.session.get_nested_transaction()
+        while opened is not None and opened is not savepoint:
+            opened = opened.parent
+        if opened is None:
+            return
+        self._working = True
+        try:
+            savepoint.rollback()
+        finally:
+            self._working = False
+
+    def _savepoint(self) -> SessionTransaction:
+        return cast("SessionTransaction", self.guarded_scope.savepoint)
+
+    def release(self) -> None:
+        """Give the connection back without expiring what is loaded."""
+        session = self.session
+        if session is None or not session.in_transaction():
+            return
+        expires = session.expire_on_commit
+        session.expire_on_commit = False
+        self._working = True
+        try:
+            session.commit()
+        finally:
+            self._working = False
+            session.expire_on_commit = expires
+
+    # -- closing --------------------------------------------------------------------------------
+
+    def _begin_to_close(self) -> Session | None:
+        """Return the session to close, None the second time or if none was made."""
+        session = None if self.closed else self.session
+        self.closed = True
+        if session is not None:
+            self._working = self.is_rolling_back = True
+            self._doom_what_runs()
+        return session
+
+    def _doom_what_runs(self) -> None:
+        if self.scope is not None or self.paused is not None:
+            scope = self.guarded_scope
+            what = "close_request_session()"
+            error = ManualCommitError(
+                f"The session was closed by {what} or the end of its request, while the scope "
+                f"{scope.name} was running on it. Nothing of the scope was kept."
+            )
+            for unit in scope.lineage():
+                unit.doom(error)
+
+    def _end_to_close(self, session: Session, started: float, *, lost: bool) -> None:
+        self._observer.forget(session, self)
+        self.session = None
+        if lost:
+            self._observer.recorder.rolled_back()
+        self._observer.recorder.closed(time.perf_counter() - started)
+
+    @staticmethod
+    def _abandon(connections: list[Connection], error: BaseException) -> None:
+        """Let nobody have ``connections``, which could not be rolled back or closed."""
+        for connection in connections:
+            if not connection.closed:
+                connection.invalidate(error)
+                connection.close()

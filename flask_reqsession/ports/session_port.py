@@ -1,0 +1,55 @@
+"""A port to a ``Session``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flask_reqsession.ports.port import Port
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from flask_reqsession.observer import Observer
+    from flask_reqsession.sources import SessionSource
+
+
+class SessionPort(Port):
+    """A port to a ``Session``."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: SessionSource, observer: Observer) -> None:
+        super().__init__(observer)
+        self._source = source
+
+    @property
+    def is_only_session(self) -> bool:
+        """Whether the source can't give a second session beside this one."""
+        return self._source.single_session
+
+    def _make(self) -> Session:
+        session = self._source.open()
+        self._observer.watch(self, session, self._source.event_target, self._source.engines)
+        return session
+
+    def close(self) -> None:
+        """Roll back what is left, close the session and give the connection back. Only once."""
+        started = time.perf_counter()
+        session = self._begin_to_close()
+        if session is None:
+            return
+        lost = self.has_uncommitted_changes
+        try:
+            try:
+                if lost:  # before the user's close_session() can commit it
+                    self._roll_back(session)
+            finally:
+                self._source.close(session)
+            if session.in_transaction():  # the user's close_session() does not end it
+                session.rollback()
+        except BaseException as error:
+            self._abandon(self.connections, error)
+            raise
+        finally:
+            self._end_to_close(session, started, lost=lost)

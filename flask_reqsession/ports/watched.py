@@ -1,0 +1,176 @@
+"""One session of one unit of work, and what is known of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, TypeVar
+
+from flask_reqsession.errors import ManualCommitError, NoActiveScopeError, ScopeOwnershipError
+from flask_reqsession.reattachment import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session
+
+    from flask_reqsession.observer import Observer
+    from flask_reqsession.reattachment import ArgumentPlan
+    from flask_reqsession.scope import Scope
+
+T = TypeVar("T")
+
+
+class WatchedSession(ABC):
+    """One session of one unit of work: made at first use, and closed once.
+
+    ``scope`` is the scope that runs on the session now; ``paused`` the one of a generator between
+    two steps. ``connections`` are those of the open transaction; ``wrote`` says whether it changed
+    anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it
+    back because of that.
+    """
+
+    __slots__ = (
+        "_observer",
+        "_working",
+        "closed",
+        "connections",
+        "is_rolling_back",
+        "lost",
+        "of_parent",
+        "opened_at",
+        "paused",
+        "refusal",
+        "scope",
+        "session",
+        "suspect",
+        "wrote",
+    )
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._working = False
+        self.closed: bool = False
+        self.connections: list[Connection] = []
+        self.is_rolling_back: bool = False
+        self.lost: bool = False
+        self.of_parent: bool = False
+        self.opened_at: float = 0.0
+        self.paused: Scope | None = None
+        self.refusal: ManualCommitError | None = None
+        self.scope: Scope | None = None
+        self.session: Session | None = None
+        self.suspect: BaseException | None = None
+        self.wrote: bool = False
+
+    # -- the session ----------------------------------------------------------------------------
+
+    def open(self) -> Session:
+        """Return the session, making it at first use."""
+        if self.session is None:
+            self.refuse_if_closed()
+            self.opened_at = time.perf_counter()
+            self.session = self._make()
+            self._observer.recorder.created(time.perf_counter() - self.opened_at)
+        return self.session
+
+    @abstractmethod
+    def _make(self) -> Session:
+        """Make the session and have it observed."""
+
+    @property
+    @abstractmethod
+    def is_only_session(self) -> bool:
+        """Whether the source can't give a second session beside this one."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether anything was begun: ``add``, a change and any SQL begin a transaction."""
+        return self.session is not None and self.session.in_transaction()
+
+    @property
+    def has_uncommitted_changes(self) -> bool:
+        """Whether a rollback now would lose something."""
+        session = self.session
+        if session is None or not session.in_transaction():
+            return False
+        if self.wrote or session.new or session.deleted:
+            return True
+        return any(session.is_modified(instance) for instance in session.dirty)
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a scope decides about commit and rollback, and this is not it deciding."""
+        return not self._working and (self.scope is not None or self.paused is not None)
+
+    @property
+    def guarded_scope(self) -> Scope:
+        """The scope that :attr:`is_guarded` speaks of."""
+        scope = self.scope or self.paused
+        if scope is None:
+            raise RuntimeError("No scope guards this session.")
+        return scope
+
+    def take_refusal(self) -> ManualCommitError:
+        """Return what the end of the transaction by hand was refused with."""
+        refusal, self.refusal = self.refusal, None
+        if refusal is None:
+            raise RuntimeError("No transaction was ended by hand.")
+        return refusal
+
+    def record_failure(self, error: BaseException) -> None:
+        """Record a failing database operation, once however many layers it passes."""
+        self._observer.record_failure(error)
+
+    def leave_to_parent(self) -> None:
+        """Never touch the session again: this process was forked, and it is the parent's.
+
+        The observer goes on to hold it: to collect it would close the parent's connection.
+        """
+        self.of_parent = self.closed = True
+
+    def refuse_child(self) -> ScopeOwnershipError:
+        """Return what a forked process gets that goes on with its parent's session."""
+        return ScopeOwnershipError(
+            "The session belongs to the parent process, which was forked while the session was in "
+            f"use, and this is process {os.getpid()}. Nothing was sent. Fork outside of scopes, "
+            "and open manager.unit_of_work() in the child."
+        )
+
+    def refuse_if_closed(self) -> None:
+        """Refuse what comes after the end.
+
+        :raises NoActiveScopeError: the request or unit of work of the session is over.
+        """
+        if self.closed:
+            raise NoActiveScopeError(
+                "The session of this scope was closed with its request or unit of work. Open the "
+                "scope inside, or in a unit of work of its own: manager.unit_of_work()."
+            )
+
+    # -- reattachment ---------------------------------------------------------------------------
+
+    def attach(self, instance: T) -> T:
+        """Return ``instance`` attached to the session, by the rules of reattachment."""
+        recorder = self._recorder_of_reattachments()
+        return attach(self.open(), instance, memory=self._observer.memory, reattached=recorder)
+
+    def reattach_arguments(
+        self, plan: ArgumentPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments of a call with its model instances attached to the session."""
+        recorder = self._recorder_of_reattachments()
+        return plan.apply(
+            self.open(), args, kwargs, memory=self._observer.memory, reattached=recorder
+        )
+
+    def _recorder_of_reattachments(self) -> Callable[[object], None]:
+        started = time.perf_counter()
+
+        def record(instance: object) -> None:
+            duration = time.perf_counter() - started
+            self._observer.recorder.reattached(type(instance).__name__, duration)
+
+        return record
