@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from flask_reqsession.errors import ManualCommitError, NoActiveScopeError, ScopeOwnershipError
+from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
 from flask_reqsession.reattachment import attach
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session
 
+    from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.observer import Observer
     from flask_reqsession.reattachment import ArgumentPlan
     from flask_reqsession.scope import Scope
@@ -108,17 +109,12 @@ class WatchedSession(ABC):
     @property
     def guarded_scope(self) -> Scope:
         """The scope that :attr:`is_guarded` speaks of."""
-        scope = self.scope or self.paused
-        if scope is None:
-            raise RuntimeError("No scope guards this session.")
-        return scope
+        return cast("Scope", self.scope or self.paused)
 
     def take_refusal(self) -> ManualCommitError:
-        """Return what the end of the transaction by hand was refused with."""
+        """Return what the end of the transaction by hand, which has just been refused, raises."""
         refusal, self.refusal = self.refusal, None
-        if refusal is None:
-            raise RuntimeError("No transaction was ended by hand.")
-        return refusal
+        return cast("ManualCommitError", refusal)
 
     def record_failure(self, error: BaseException) -> None:
         """Record a failing database operation, once however many layers it passes."""

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from flask_reqsession import DatabaseManager
+from flask_reqsession import ConfigurationError, DatabaseManager, RequestScopedSessionManager
 from tests.integration.items import (
     Item,
 )
@@ -122,6 +122,20 @@ def test_arguments_are_refused_inside_a_unit_of_work(scoped: scoped_session[Sess
     source.close(manager.session)
     manager.session = None
     assert scoped(autoflush=False).autoflush is False
+
+
+@pytest.mark.rule("D2")
+def test_another_session_is_refused_inside_a_unit_of_work(scoped: scoped_session[Session]) -> None:
+    """Put into the registry by hand, it would take the place of the one that is committed."""
+    manager = RequestScopedSessionManager(scoped)
+    other = scoped.session_factory()
+
+    with manager.unit_of_work():
+        with pytest.raises(ConfigurationError, match="session_factory"):
+            scoped.registry.set(other)
+        assert scoped() is manager.session
+    scoped.registry.set(other)
+    assert scoped() is other
 
 
 @pytest.mark.rule("D2")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flask_reqsession.colour import Colour, colour_of, runs_a_generator_later
+from tests.never import never
 
 
 def plain() -> None:
@@ -22,12 +23,12 @@ async def awaited() -> None:
 
 def stepping() -> Generator[None, None, None]:
     """Be a generator function."""
-    yield
+    yield never()
 
 
 async def awaited_steps() -> AsyncGenerator[None, None]:
     """Be an async generator function."""
-    yield
+    yield never()
 
 
 BODIES: dict[Colour, Callable[..., Any]] = {
@@ -43,7 +44,7 @@ def passing(body: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(body)
     def wrapper(*args: Any) -> Any:
-        return body(*args)
+        never(body, args)
 
     return wrapper
 
@@ -92,7 +93,7 @@ class SteppingObject:
 
     def __call__(self) -> Generator[None, None, None]:
         """Do nothing."""
-        yield
+        yield never()
 
 
 @pytest.mark.rule("T11")

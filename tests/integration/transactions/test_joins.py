@@ -13,6 +13,7 @@ from flask_reqsession import (
     set_rollback_only,
 )
 from tests.integration.transactions.worlds import World
+from tests.never import never
 
 
 class RenamedError(Exception):
@@ -374,7 +375,7 @@ async def test_a_refusal_at_entry_does_not_doom_the_outer_scope(
 
     @world.transactional(propagation=propagation)
     async def refused() -> None:
-        await world.write("never")
+        never()
 
     async with world.scope():
         await world.write("rent")

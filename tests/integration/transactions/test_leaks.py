@@ -20,6 +20,7 @@ from flask_reqsession import (
     set_rollback_only,
 )
 from tests.integration.transactions.worlds import Note, SyncWorld, World
+from tests.never import never
 
 
 class LeakError(Exception):
@@ -175,11 +176,11 @@ async def test_a_refused_entry_keeps_nothing(world: World, graves: Graves) -> No
 
     @world.transactional(propagation=Propagation.MANDATORY)
     async def pay() -> None:
-        raise AssertionError("never")
+        never()
 
     async def enter() -> None:
         async with world.scope(propagation=Propagation.MANDATORY):
-            raise AssertionError("never")
+            never()
 
     async with world.unit():
         for refused in (pay, enter):

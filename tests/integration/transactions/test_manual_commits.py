@@ -19,6 +19,7 @@ from flask_reqsession import (
     UnexpectedRollbackError,
 )
 from tests.integration.transactions.worlds import Note, SyncWorld, World
+from tests.never import never
 
 
 def begin(session: Session) -> None:
@@ -283,7 +284,7 @@ def test_close_request_session_inside_a_scope_is_no_success(sync_world: SyncWorl
             manager.close_request_session()
             manager.close_request_session()
             with pytest.raises(NoActiveScopeError), manager.session_scope():
-                sync_world.put("after")
+                never()
 
     with manager.unit_of_work():
         with pytest.raises(UnexpectedRollbackError, match=r"close_request_session\(\)"):
@@ -344,7 +345,7 @@ def test_a_refused_commit_reaches_the_error_handlers_of_the_app(sync_world: Sync
     def view() -> str:
         sync_world.put("x")
         sync_world.manager.session.commit()
-        return "done"
+        return never()
 
     assert app.test_client().get("/").status_code == 500
     assert sync_world.kept() == []

@@ -18,6 +18,7 @@ from flask_reqsession import (
     UnexpectedRollbackError,
 )
 from tests.integration.transactions.worlds import Base, Note, SyncWorld, World
+from tests.never import never
 
 joining = pytest.mark.parametrize(
     "propagation", [Propagation.REQUIRED, Propagation.SUPPORTS, Propagation.MANDATORY]
@@ -87,7 +88,7 @@ async def test_mandatory_without_a_scope_is_refused(world: World) -> None:
 
     @world.transactional(propagation="MANDATORY", name="the audit")
     async def note() -> None:
-        await world.write("never")
+        never()
 
     with pytest.raises(PropagationError, match="the audit is MANDATORY.*session_scope"):
         await note()
@@ -256,7 +257,7 @@ def test_a_memory_database_has_no_second_connection(propagation: Propagation) ->
 
     @manager.transactional(propagation=propagation)
     def audit() -> None:
-        raise AssertionError("never")
+        never()
 
     with manager.unit_of_work():
         with manager.session_scope() as session:
@@ -311,8 +312,7 @@ def test_a_source_with_one_session_cannot_give_a_second(sync_world: SyncWorld) -
 
     @manager.transactional(propagation=Propagation.REQUIRES_NEW)
     def audit() -> None:
-        manager.session.add(Note(text="audit"))
-        manager.session.flush()
+        never(manager.session)
 
     with manager.session_scope() as session:
         session.add(Note(text="rent"))

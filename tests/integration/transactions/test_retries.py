@@ -22,6 +22,7 @@ from flask_reqsession import (
 )
 from tests.integration.transactions.conftest import make_world
 from tests.integration.transactions.worlds import Note, SyncWorld, World
+from tests.never import never
 
 AT_ONCE: Any = {"initial": 0.0, "maximum": 0.0}
 
@@ -224,7 +225,7 @@ async def test_half_a_transaction_is_not_retried(world: World, propagation: str)
 
     @world.transactional(retry=3, propagation=propagation)
     async def pay() -> None:
-        await world.write("never")
+        never()
 
     async with world.scope(name="the import"):
         await world.write("rent")

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from flask_reqsession import ConfigurationError, DatabaseManager, RequestScopedSessionManager
 from tests.integration.transactions.worlds import AsyncWorld, Note, SyncWorld, World
+from tests.never import never
 
 every_exception = pytest.mark.parametrize(
     "raised",
@@ -380,7 +381,7 @@ async def test_a_with_block_whose_session_cannot_be_made_is_not_entered(
         factory.refusal = refusal
         with pytest.raises(OSError, match="no session today") as caught:
             async with world.scope(propagation=propagation):
-                raise AssertionError("never")
+                never()
         assert caught.value is refusal
         factory.refusal = None
         async with world.scope():
@@ -398,7 +399,7 @@ async def test_a_savepoint_that_cannot_be_opened_is_not_entered(world: World) ->
             world.session.add(Note(text="rent"))
             with pytest.raises(IntegrityError):
                 async with world.scope(propagation="NESTED"):
-                    raise AssertionError("never")
+                    never()
 
     with pytest.raises(Exception, match="rolled back"):
         await pay()

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, String, create_engine, event, select,
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_reqsession import DatabaseManager, RequestScopedSessionManager
+from tests.never import never
 from tests.servers.connections import rows_of
 
 T = TypeVar("T")
@@ -29,8 +30,7 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
         coroutine.send(None)
     except StopIteration as finished:
         return finished.value  # type: ignore[no-any-return]
-    coroutine.close()
-    raise AssertionError("The body of a synchronous test waited for something.")
+    return never("The body of a synchronous test waited for something.")
 
 
 class AtOnce(AbstractAsyncContextManager[Any, None]):
