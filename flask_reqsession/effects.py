@@ -21,9 +21,13 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The effect raised ``error``."""
+    """The effect raised ``error``.
+
+    ``done`` says whether it was done all the same: no, yes, or None where nobody can tell.
+    """
 
     error: BaseException
+    done: bool | None = False
 
 
 Outcome: TypeAlias = Ok | Failed
@@ -49,6 +53,8 @@ SAVEPOINT: Final = Effect("savepoint")
 RELEASE: Final = Effect("release_savepoint")
 ROLLBACK_TO: Final = Effect("rollback_to_savepoint")
 CLOSE: Final = Effect("close")
+LET_GO: Final = Effect("let_go")
+"""Give back what a callback between two attempts has read with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -154,7 +154,10 @@ class Entering(ABC, Generic[PortT]):
         retry = self._spec.retry
         if retry is None:
             return self._attempt(transaction_flow)
-        return retried_flow(lambda: self._attempt(transaction_flow), retry())
+        return retried_flow(lambda: self._attempt(transaction_flow), retry(), self._is_kept)
+
+    def _is_kept(self) -> bool:
+        return self._scope is not None and self._scope.state is ScopeState.COMMITTED
 
     def _attempt(self, flow_of: Callable[[Scope], Flow]) -> Flow:
         spec = self._spec

@@ -50,13 +50,26 @@ class Execution(Entering[SessionPort]):
         try:
             ended = self.start()
             while ended is None:
-                ended = self.finish(await aattempt(body))
+                ended = await self._finish_awaited(await aattempt(body))
         except BaseException as error:  # noqa: BLE001 - it goes on below
             ended = self.interrupted(error)
         try:
             return result_of(ended)
         finally:
             del ended
+
+    async def _finish_awaited(self, outcome: Outcome) -> Outcome | None:
+        """Do what :meth:`finish` does; a wait for another attempt leaves the event loop free."""
+        if self._spec.retry is None:
+            return self.finish(outcome)
+        if isinstance(outcome, Failed):
+            self.port.record_failure(outcome.error)
+        ended = await aadvance(self._flow, self.port, outcome)
+        if ended is None:
+            self._step_in()
+        else:
+            self._go_out()
+        return ended
 
     def start(self) -> Outcome | None:
         """Enter. None: run the body now, then :meth:`finish`; an outcome: it was refused."""

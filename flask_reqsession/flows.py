@@ -16,6 +16,7 @@ from flask_reqsession.effects import (
     CLOSE,
     COMMIT,
     FLUSH,
+    LET_GO,
     RELEASE,
     ROLLBACK,
     ROLLBACK_TO,
@@ -27,7 +28,6 @@ from flask_reqsession.effects import (
     Outcome,
     Sleep,
 )
-from flask_reqsession.errors import CommitOutcomeUnknownError
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 
@@ -45,10 +45,12 @@ def transaction_flow(scope: Scope) -> Flow:
     flushed = yield FLUSH
     done = flushed if isinstance(flushed, Failed) else (yield COMMIT)
     if isinstance(done, Failed):
-        end = ScopeState.ROLLED_BACK
-        if isinstance(done.error, CommitOutcomeUnknownError):
-            end = ScopeState.UNKNOWN
-        return (yield from _undo(scope, _caused_after(done, body), ROLLBACK, end))
+        failed = _caused_after(done, body)
+        if not done.done:
+            end = ScopeState.UNKNOWN if done.done is None else ScopeState.ROLLED_BACK
+            return (yield from _undo(scope, failed, ROLLBACK, end))
+        scope.advance(ScopeState.COMMITTED)
+        return failed
     scope.advance(ScopeState.COMMITTED)
     return body
 
@@ -133,29 +135,42 @@ class RetryPolicy(Protocol):
         """Tell the user that ``attempt`` failed with ``error`` and another one follows."""
         ...
 
-    def exhausted(self, error: BaseException) -> None:
-        """Note on ``error`` how many attempts were made and how long they took."""
+    def give_up(self, attempt: int, error: BaseException) -> None:
+        """Note on ``error``, with which ``attempt`` failed for good, what the caller must know."""
         ...
 
 
-def retried_flow(attempt_flow: Callable[[], Flow], policy: RetryPolicy) -> Flow:
-    """Run ``attempt_flow`` anew, each time on a fresh scope, as ``policy`` allows."""
+def retried_flow(
+    attempt_flow: Callable[[], Flow], policy: RetryPolicy, is_kept: Callable[[], bool]
+) -> Flow:
+    """Run ``attempt_flow`` anew, each time on a fresh scope, as ``policy`` allows.
+
+    ``is_kept`` tells of the last attempt whether it was committed: an exception that left it all
+    the same is no reason to do the work twice.
+    """
     attempt = 0
     while True:
         attempt += 1
         outcome = yield from attempt_flow()
-        if isinstance(outcome, Ok) or not policy.allows(outcome.error):
+        if isinstance(outcome, Ok) or is_kept():
             return outcome
-        if attempt == policy.attempts:
-            policy.exhausted(outcome.error)
+        if attempt == policy.attempts or not policy.allows(outcome.error):
+            policy.give_up(attempt, outcome.error)
             return outcome
-        try:
-            policy.announce(attempt, outcome.error)
-        except BaseException as refusal:  # noqa: BLE001 - the user's callback ends the attempts
-            return _caused_after(Failed(refusal), outcome)
-        slept = yield Sleep(policy.delay(attempt))
-        if isinstance(slept, Failed):
-            return _caused_after(slept, outcome)
+        waited = yield from _pause(policy, attempt, outcome.error)
+        if isinstance(waited, Failed):
+            return _caused_after(waited, outcome)
+        del outcome  # its traceback holds what the attempt had loaded
+
+
+def _pause(policy: RetryPolicy, attempt: int, error: BaseException) -> Flow:
+    """Wait between two attempts, with no connection held: neither ours nor the callback's."""
+    try:
+        policy.announce(attempt, error)
+    except BaseException as refusal:  # noqa: BLE001 - the user's callback ends the attempts
+        return Failed(refusal)
+    left = yield LET_GO
+    return left if isinstance(left, Failed) else (yield Sleep(policy.delay(attempt)))
 
 
 def broken_flow(error: BaseException, scope: Scope | None, joined: Scope | None) -> Flow:
@@ -209,21 +224,35 @@ def _undo_savepoint(scope: Scope, outer: Scope, outcome: Outcome) -> Flow:
     undone = yield ROLLBACK_TO
     scope.advance(ScopeState.ROLLED_BACK)
     scope.settle()
-    outcome = _with_note(outcome, undone, "ROLLBACK")
-    if isinstance(undone, Failed) and isinstance(outcome, Failed):
-        outer.doom(outcome.error, scope.name)
-    elif scope.is_shared:
+    if isinstance(undone, Failed):  # its work is a part of the outer's from now on
+        failed = undone
+        if isinstance(outcome, Failed):
+            failed = outcome
+            _note(failed, undone, "ROLLBACK")
+        outer.doom(failed.error, scope.name)
+        return failed
+    if scope.is_shared:
         outer.doom(scope.took_along())
     return outcome
 
 
 def _with_note(outcome: Outcome, later: Outcome, what: str) -> Outcome:
+    """Return ``outcome``, with a note where what came ``later`` failed.
+
+    A value that was to be rolled back, an error status say, is still the answer where ROLLBACK
+    fails: nothing of it was to be kept, and nothing is, on a connection that nobody gets any more.
+    Ctrl-C and the like go on.
+    """
     if isinstance(later, Ok):
         return outcome
     if isinstance(outcome, Ok):
-        return later
-    outcome.error.add_note(f"{what} also failed: {type(later.error).__name__}: {later.error}")
+        return outcome if isinstance(later.error, Exception) else later
+    _note(outcome, later, what)
     return outcome
+
+
+def _note(failed: Failed, later: Failed, what: str) -> None:
+    failed.error.add_note(f"{what} also failed: {type(later.error).__name__}: {later.error}")
 
 
 def _caused_after(failed: Failed, body: Outcome) -> Failed:

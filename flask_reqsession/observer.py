@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import event, exc
 from sqlalchemy.orm.exc import FlushError, StaleDataError
 
+from flask_reqsession.codes import has_rolled_back
+from flask_reqsession.commits import answer_in
 from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.reattachment import Memory
-from flask_reqsession.retrying import is_rolled_back
 from flask_reqsession.statements import ends_transaction, writes
 
 if TYPE_CHECKING:
@@ -180,8 +181,11 @@ class Observer:
 
     def _commit(self, connection: Connection) -> None:
         port = self._by_connection.get(connection)
-        if port is not None and port.is_guarded:
+        if port is None:
+            return
+        if port.is_guarded:
             raise self._refuse(port, "connection.commit()")
+        port.commits_sent += 1
 
     def _do_execute(
         self,
@@ -217,9 +221,11 @@ class Observer:
 
     def _failed_on(self, connection: Connection, port: Port, context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception or context.original_exception
+        if port.commits_sent and port.answer is None:
+            port.answer = answer_in(context)
         port.record_failure(error)
         port.suspect = port.suspect or error
-        port.lost |= is_rolled_back(context.original_exception, connection)
+        port.lost |= has_rolled_back(context.original_exception, connection)
         if port.is_rolling_back and not context.is_disconnect:
             # Else the pool would get the connection back before Session.rollback() raises.
             context.is_disconnect = True

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypedDict, Unpack, cast
 
-from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
+from flask_reqsession.errors import (
+    CommitOutcomeUnknownError,
+    ConfigurationError,
+    RetryNotAllowedError,
+)
 
 DEFAULT_BIND = "default"
 
@@ -57,10 +62,13 @@ class Retry:
 
     ``attempts`` counts all runs, the first included. Serialization failures, deadlocks, busy or
     locked SQLite databases, lock wait timeouts of MySQL and MariaDB, and connections lost before
-    COMMIT are retried; ``on`` adds exception classes. The
+    COMMIT are retried, and so is a versioned row that somebody else changed; ``on`` adds exception
+    classes. The
     wait before attempt *n* + 1 is drawn from 0 to ``min(maximum, initial * 2 ** (n - 1))`` seconds
     ("full jitter"), or is that upper end where ``jitter`` is false. ``before_retry(attempt,
-    error)`` is called before each wait, with no connection held.
+    error)`` is called before each wait, with no connection held; what it raises ends the attempts.
+    It may read with the session, but not write. A call whose COMMIT got no answer is run again only
+    where the scope says ``idempotent=True``.
 
     :raises ConfigurationError: a value that makes no sense.
 
@@ -92,7 +100,24 @@ class Retry:
             raise ConfigurationError(
                 _wrong("Retry(before_retry=)", self.before_retry, "a function or None")
             )
-        object.__setattr__(self, "on", error_classes("Retry(on=)", self.on))
+        if inspect.iscoroutinefunction(self.before_retry):
+            raise ConfigurationError(
+                _wrong("Retry(before_retry=)", self.before_retry, "a function that is not async")
+            )
+        on = error_classes("Retry(on=)", self.on)
+        for each in on:
+            if not issubclass(each, Exception):
+                raise ConfigurationError(
+                    f"Retry(on=) names {each.__name__}, but what asks the program or the task to "
+                    "stop is not run again. Name subclasses of Exception."
+                )
+        if any(issubclass(each, CommitOutcomeUnknownError) for each in on):
+            raise ConfigurationError(
+                "Retry(on=) names CommitOutcomeUnknownError, but such a call may have been "
+                "committed. If it may run twice, say so where the scope is declared: "
+                "idempotent=True."
+            )
+        object.__setattr__(self, "on", on)
 
 
 class ScopeOptions(TypedDict, total=False):
@@ -104,6 +129,7 @@ class ScopeOptions(TypedDict, total=False):
     no_rollback_for: ErrorClasses
     rollback_on_status: StatusRule
     durable: bool
+    idempotent: bool
     bind: str
     name: str | None
 
@@ -118,6 +144,7 @@ class TransactionOptions:
     no_rollback_for: tuple[type[BaseException], ...] = ()
     rollback_on_status: StatusRule = field(default=lambda status: status >= _FIRST_ERROR_STATUS)
     durable: bool = False
+    idempotent: bool = False
     bind: str = DEFAULT_BIND
     name: str | None = None
 
@@ -244,6 +271,7 @@ _CHECKS: MappingProxyType[str, Callable[[str, object], object]] = MappingProxyTy
         "no_rollback_for": error_classes,
         "rollback_on_status": _status_rule,
         "durable": _flag,
+        "idempotent": _flag,
         "bind": _text,
         "name": _optional_text,
     }

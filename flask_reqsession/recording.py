@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
+
+from flask_reqsession.codes import spelled
 
 if TYPE_CHECKING:
     from flask_reqsession.manager import RequestScopedSessionManager
@@ -62,14 +64,6 @@ def _message(error: BaseException) -> str:
     """Describe ``error`` without the statement, its parameters and the row values in its text."""
     if isinstance(error, exc.TimeoutError | StaleDataError):
         return str(error)  # it speaks of a pool's size, or of a number of rows
-    original: Any = error.orig if isinstance(error, exc.StatementError) else error
-    name, code = type(original).__name__, _code(original)
+    original = error.orig if isinstance(error, exc.StatementError) else error
+    name, code = type(original).__name__, spelled(original)
     return name if code is None else f"{name} ({code})"
-
-
-def _code(original: Any) -> object:  # noqa: ANN401 - of whatever driver
-    """Return what an operator would search for, in the words of the driver."""
-    arguments = getattr(original, "args", ())
-    if arguments and isinstance(arguments[0], int):
-        return arguments[0]  # MySQL and MariaDB
-    return getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)

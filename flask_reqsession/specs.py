@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flask_reqsession.colour import colour_of, runs_a_generator_later
-from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
 from flask_reqsession.options import TransactionOptions
 from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.propagation import ScopeSpec
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 def spec_of(options: TransactionOptions, function: Callable[..., Any] | None) -> ScopeSpec:
     """Return the spec of a scope around ``function``, or around a ``with`` block without one.
 
-    :raises ConfigurationError: ``retry`` on what can't be run twice.
+    :raises RetryNotAllowedError: ``retry`` on a generator, which can't be run twice.
+    :raises ConfigurationError: the body would only run after the commit.
     """
     name = options.name or ("session_scope()" if function is None else name_of(function))
     retry = options.retry
     if function is not None and (colour := colour_of(function)).is_generator:
         if retry is not None:
-            raise ConfigurationError(
+            raise RetryNotAllowedError(
                 f"{name} is a {colour.value} and has retry=, but what it yielded cannot be taken "
                 "back to run it again. Collect the rows in a function with retry=, and yield them "
                 "outside."
@@ -41,7 +42,7 @@ def spec_of(options: TransactionOptions, function: Callable[..., Any] | None) ->
         bind=options.bind,
         options=options,
         rules=Rules(options, function),
-        retry=None if retry is None else lambda: RetryRun(retry),
+        retry=None if retry is None else lambda: RetryRun(retry, is_idempotent=options.idempotent),
     )
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final, cast
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+from flask_reqsession.commits import Answer, was_done
 from flask_reqsession.effects import (
     CLOSE,
+    COMMIT,
     DONE,
     ROLLBACK,
     ROLLBACK_TO,
@@ -22,6 +24,7 @@ from flask_reqsession.effects import (
 from flask_reqsession.errors import (
     CommitOutcomeUnknownError,
     ManualCommitError,
+    RetryNotAllowedError,
     UnexpectedRollbackError,
 )
 from flask_reqsession.ports.watched import WatchedSession
@@ -51,7 +54,10 @@ class Port(WatchedSession):
                 return Ok(value)
         except BaseException as error:  # noqa: BLE001 - the flow decides what follows
             self.record_failure(error)
-            return Failed(error)
+            if request is not COMMIT:
+                return Failed(error)
+            done, self.commits_sent = self._was_committed(), 0
+            return Failed(error, done)
         return DONE
 
     def _verb(self, verb: str) -> Callable[[], object]:
@@ -107,22 +113,45 @@ class Port(WatchedSession):
         if session is None or not session.in_transaction():
             return
         self._working = True
+        self.commits_sent, self.answer = 0, None
         try:
             session.commit()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise CommitOutcomeUnknownError(
-                    "The connection was lost during COMMIT, so the database may have committed or "
-                    "not. Look there before you repeat the call."
-                ) from error
+        except BaseException as error:
+            self._failed_to_commit(session, error)
             raise
         finally:
             self._working = False
+        self.commits_sent = 0
         self._observer.recorder.committed()
+
+    def _failed_to_commit(self, session: Session, error: BaseException) -> None:
+        """Tell what has become of the transaction when ``session.commit()`` raised ``error``.
+
+        :raises CommitOutcomeUnknownError: nobody knows.
+        """
+        done = self._was_committed()
+        if done:  # a listener failed that SQLAlchemy told of the COMMIT
+            error.add_note("The transaction had been committed before this was raised.")
+            self._observer.recorder.committed()
+            ended = session.get_transaction()
+            if ended is not None:  # SQLAlchemy stopped in the middle of its end
+                ended.close()
+        elif self.answer is Answer.NONE and isinstance(error, Exception):
+            raise CommitOutcomeUnknownError(
+                "The connection was lost during COMMIT, so the database may have committed or not. "
+                "Look there before you repeat the call."
+            ) from error
+        elif done is None:
+            error.add_note("It struck during COMMIT: the work may be committed, or a part of it.")
+
+    def _was_committed(self) -> bool | None:
+        """Whether a COMMIT that failed was done all the same; None: nobody can tell."""
+        return was_done(self.answer, self.commits_sent)
 
     def rollback(self) -> None:
         """ROLLBACK; a connection on which that failed is invalidated."""
         session = self.session
+        unanswered, self.answer = self.answer is Answer.NONE, None
         if session is None or not session.in_transaction():
             return
         self._working = True
@@ -130,7 +159,8 @@ class Port(WatchedSession):
             self._roll_back(session)
         finally:
             self._working = False
-            self._observer.recorder.rolled_back()
+            if not unanswered:
+                self._observer.recorder.rolled_back()
 
     def _roll_back(self, session: Session) -> None:
         connections = list(self.connections)
@@ -189,7 +219,21 @@ class Port(WatchedSession):
             session.commit()
         finally:
             self._working = False
+            self.commits_sent = 0
             session.expire_on_commit = expires
+
+    def let_go(self) -> None:
+        """Give the connection back before a wait, where a callback has taken it again.
+
+        :raises RetryNotAllowedError: the callback wrote, which the next attempt would take over.
+        """
+        if self.has_uncommitted_changes:
+            self.rollback()
+            raise RetryNotAllowedError(
+                "before_retry() wrote to the session between two attempts, and what it wrote was "
+                "rolled back. Write in a transaction of its own: in a function with @transactional."
+            )
+        self.release()
 
     # -- closing --------------------------------------------------------------------------------
 

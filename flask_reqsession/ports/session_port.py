@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from flask_reqsession.drivers import aattempt
+from flask_reqsession.effects import Sleep
 from flask_reqsession.ports.port import Port
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from flask_reqsession.effects import Outcome, Request
     from flask_reqsession.observer import Observer
     from flask_reqsession.sources import SessionSource
 
@@ -32,6 +36,12 @@ class SessionPort(Port):
         session = self._source.open()
         self._observer.watch(self, session, self._source.event_target, self._source.engines)
         return session
+
+    async def aperform(self, request: Request) -> Outcome:
+        """Carry out ``request`` for a coroutine: only a wait is awaited."""
+        if isinstance(request, Sleep):
+            return await aattempt(lambda: asyncio.sleep(request.seconds))
+        return self.perform(request)
 
     def close(self) -> None:
         """Roll back what is left, close the session and give the connection back. Only once."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session
 
+    from flask_reqsession.commits import Answer
     from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.observer import Observer
     from flask_reqsession.reattachment import ArgumentPlan
@@ -30,13 +31,16 @@ class WatchedSession(ABC):
     ``scope`` is the scope that runs on the session now; ``paused`` the one of a generator between
     two steps. ``connections`` are those of the open transaction; ``wrote`` says whether it changed
     anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it
-    back because of that.
+    back because of that. While COMMIT is being done, ``commits_sent`` is the number of
+    connections that got it, and ``answer`` what the one that failed came back with.
     """
 
     __slots__ = (
         "_observer",
         "_working",
+        "answer",
         "closed",
+        "commits_sent",
         "connections",
         "is_rolling_back",
         "lost",
@@ -54,6 +58,8 @@ class WatchedSession(ABC):
         self._observer = observer
         self._working = False
         self.closed: bool = False
+        self.answer: Answer | None = None
+        self.commits_sent: int = 0
         self.connections: list[Connection] = []
         self.is_rolling_back: bool = False
         self.lost: bool = False

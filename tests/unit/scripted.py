@@ -27,7 +27,10 @@ class Script:
         failing: Collection[str] = (),
         value: object = "value",
         errors: Mapping[str, BaseException] = MappingProxyType({}),
+        *,
+        done: bool | None = False,
     ) -> None:
+        self.done = done
         self.errors = errors
         self.failing = failing
         self.value = value
@@ -43,7 +46,7 @@ class Script:
         if request.verb in self.failing:
             return Failed(EffectError(request.verb))
         error = self.errors.get(request.verb)
-        return DONE if error is None else Failed(error)
+        return DONE if error is None else Failed(error, self.done)
 
     async def aperform(self, request: Request) -> Outcome:
         """Perform ``request`` after giving way once."""

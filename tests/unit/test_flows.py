@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask_reqsession.effects import Flow
+    from flask_reqsession.scope import OutcomeRules
 
 RULES = Rules(TransactionOptions(), None)
 TRANSACTION = ("begin", "body", "flush", "commit", "rollback", "close")
@@ -172,16 +173,6 @@ def test_rollback_only_is_quiet_even_if_a_failure_was_swallowed_before(
     assert script.conversation == ["begin", "body", "rollback"]
 
 
-@pytest.mark.rule("T6")
-def test_a_rollback_that_was_asked_for_and_fails_is_raised() -> None:
-    """With no exception of the user's, the failed ROLLBACK is the first cause."""
-    scope = Scope("pay()", RULES)
-    scope.rollback_only = True
-    outcome = Script({"rollback"}).run(transaction_flow(scope))
-    assert isinstance(outcome, Failed)
-    assert str(outcome.error) == "rollback"
-
-
 @pytest.mark.rule("T16")
 def test_an_exception_that_commits_is_the_context_of_a_failed_commit() -> None:
     """A redirect that was to be committed does not hide that its COMMIT failed."""
@@ -217,14 +208,13 @@ def test_a_bare_call_sends_nothing(drive: Callable[[Script, Flow], Outcome]) -> 
 
 @pytest.mark.parametrize("failing", subsets(["body", "rollback"]))
 def test_what_runs_outside_a_scope_is_rolled_back(failing: frozenset[str]) -> None:
-    """Work outside a scope is discarded, and the first cause wins there as well."""
+    """Work outside a scope is discarded, and the body's exception wins there as well."""
     script = Script(failing)
     outcome = script.run(discarded_flow())
     assert script.conversation == ["body", "rollback"]
-    failures = [effect for effect in ("body", "rollback") if effect in failing]
-    if failures:
+    if "body" in failing:
         assert isinstance(outcome, Failed)
-        assert [str(outcome.error), *notes(outcome.error)] == failures
+        assert [str(outcome.error), *notes(outcome.error)] == sorted(failing)
     else:
         assert outcome == Ok("value")
 
@@ -252,9 +242,30 @@ class Policy:
         if self.announced is not None:
             raise self.announced
 
-    def exhausted(self, error: BaseException) -> None:
+    def give_up(self, attempt: int, error: BaseException) -> None:
         """Remember the last error."""
-        self.given_up.append(str(error))
+        self.given_up.append(f"{attempt}: {error}")
+
+
+class Attempts:
+    """The attempts of one call, each with a scope of its own."""
+
+    def __init__(self, rules: OutcomeRules = RULES) -> None:
+        self.rules = rules
+        self.scopes: list[Scope] = []
+
+    def attempt(self) -> Flow:
+        """Begin another one."""
+        self.scopes.append(Scope("pay()", self.rules))
+        return transaction_flow(self.scopes[-1])
+
+    def is_kept(self) -> bool:
+        """Tell how the last one ended."""
+        return self.scopes[-1].state is ScopeState.COMMITTED
+
+    def under(self, policy: Policy) -> Flow:
+        """Run them as ``policy`` says."""
+        return retried_flow(self.attempt, policy, self.is_kept)
 
 
 @both_colours
@@ -262,20 +273,30 @@ def test_a_retried_call_runs_anew_each_time_until_the_attempts_run_out(
     drive: Callable[[Script, Flow], Outcome],
 ) -> None:
     """Each attempt has a fresh scope and is rolled back before the wait; the last error is told."""
-    scopes: list[Scope] = []
-
-    def attempt_flow() -> Flow:
-        scopes.append(Scope("pay()", RULES))
-        return transaction_flow(scopes[-1])
-
-    script, policy = Script({"commit"}), Policy(3)
-    outcome = drive(script, retried_flow(attempt_flow, policy))
-    assert script.conversation == ["begin", "body", "flush", "commit", "rollback"] * 3
+    script, policy, attempts = Script({"commit"}), Policy(3), Attempts()
+    outcome = drive(script, attempts.under(policy))
+    attempt = ["begin", "body", "flush", "commit", "rollback"]
+    assert script.conversation == [*attempt, "let_go", *attempt, "let_go", *attempt]
     assert script.slept == [0.1, 0.2]
     assert policy.announcements == [1, 2]
-    assert policy.given_up == ["commit"]
+    assert policy.given_up == ["3: commit"]
     assert isinstance(outcome, Failed)
-    assert len({id(scope) for scope in scopes}) == 3
+    assert [scope.state for scope in attempts.scopes] == [ScopeState.ROLLED_BACK] * 3
+
+
+@pytest.mark.rule("T14", "T37")
+def test_an_exception_that_left_a_committed_call_does_not_run_it_again() -> None:
+    """Its work would be there twice."""
+
+    class Lenient(BrokenRules):
+        def fails(self, _error: BaseException) -> bool:
+            return False
+
+    script, policy = Script({"body"}), Policy(3)
+    outcome = script.run(Attempts(Lenient()).under(policy))
+    assert script.conversation == ["begin", "body", "flush", "commit"]
+    assert isinstance(outcome, Failed)
+    assert (policy.announcements, policy.given_up) == ([], [])
 
 
 @pytest.mark.parametrize("failing", [set[str](), {"body"}])
@@ -283,7 +304,7 @@ def test_a_call_that_succeeds_or_fails_otherwise_is_not_run_again(failing: set[s
     """Only what the policy allows is retried."""
     script, policy = Script(failing), Policy(3)
     policy.allows = lambda error: False  # type: ignore[method-assign]  # noqa: ARG005 - the protocol's
-    script.run(retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy))
+    script.run(Attempts().under(policy))
     assert script.conversation.count("body") == 1
     assert script.slept == []
 
@@ -292,23 +313,23 @@ def test_a_callback_that_raises_ends_the_attempts() -> None:
     """before_retry may veto: its exception is what the caller gets."""
     veto = RuntimeError("enough")
     script, policy = Script({"body"}), Policy(3, veto)
-    outcome = script.run(retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy))
+    outcome = script.run(Attempts().under(policy))
     assert outcome == Failed(veto)
+    assert script.conversation == ["begin", "body", "rollback"]
     assert script.slept == []
 
 
 @both_colours
+@pytest.mark.parametrize("effect", ["sleep", "let_go"])
 def test_a_wait_that_is_interrupted_ends_the_attempts(
-    drive: Callable[[Script, Flow], Outcome],
+    effect: str, drive: Callable[[Script, Flow], Outcome]
 ) -> None:
     """Ctrl-C or a cancellation while waiting is what the caller gets, after the attempt's error."""
-    script = Script({"body", "sleep"})
-    outcome = drive(
-        script, retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), Policy(3))
-    )
-    assert script.conversation == ["begin", "body", "rollback"]
+    script = Script({"body", effect})
+    outcome = drive(script, Attempts().under(Policy(3)))
+    assert script.conversation == ["begin", "body", "rollback", "let_go"]
     assert isinstance(outcome, Failed)
-    assert str(outcome.error) == "sleep"
+    assert str(outcome.error) == effect
     assert str(outcome.error.__context__) == "body"
 
 
@@ -373,10 +394,7 @@ def test_a_loop_of_contexts_made_by_hand_is_survived() -> None:
     first, second = EffectError("first"), EffectError("second")
     first.__context__, second.__context__ = second, first
     policy = Policy(2, first)
-    outcome = Script({"body"}).run(
-        retried_flow(lambda: transaction_flow(Scope("pay()", RULES)), policy)
-    )
-    assert outcome == Failed(first)
+    assert Script({"body"}).run(Attempts().under(policy)) == Failed(first)
 
 
 @pytest.mark.rule("T24")
@@ -386,10 +404,67 @@ def test_a_commit_without_an_answer_is_of_unknown_outcome(
 ) -> None:
     """Neither committed nor rolled back; the session is rolled back all the same."""
     unknown = CommitOutcomeUnknownError("lost")
-    script, scope = Script(errors={"commit": unknown}), Scope("pay()", RULES)
-    assert drive(script, transaction_flow(scope)) == Failed(unknown)
+    script, scope = Script(errors={"commit": unknown}, done=None), Scope("pay()", RULES)
+    outcome = drive(script, transaction_flow(scope))
+    assert isinstance(outcome, Failed)
+    assert outcome.error is unknown
     assert script.conversation == ["begin", "body", "flush", "commit", "rollback"]
     assert scope.state is ScopeState.UNKNOWN
+
+
+@pytest.mark.rule("T1", "T16")
+@both_colours
+def test_an_error_that_came_after_the_commit_does_not_deny_it(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """It propagates; the scope is committed, nothing is rolled back, nothing is run again."""
+    late = EffectError("late")
+    script, attempts = Script(errors={"commit": late}, done=True), Attempts()
+    outcome = drive(script, attempts.under(Policy(3)))
+    assert isinstance(outcome, Failed)
+    assert outcome.error is late
+    assert script.conversation == ["begin", "body", "flush", "commit"]
+    assert [scope.state for scope in attempts.scopes] == [ScopeState.COMMITTED]
+
+
+class Rejecting:
+    """Rules by which every value is to be rolled back."""
+
+    def fails(self, error: BaseException) -> bool:
+        """Fail always."""
+        del error
+        return True
+
+    def rejects(self, value: object) -> bool:
+        """Reject always."""
+        del value
+        return True
+
+
+@pytest.mark.rule("T15", "T6", "M19")
+@both_colours
+def test_an_error_status_is_the_answer_also_where_its_rollback_fails(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """Nothing was to be kept: the dead connection changes nothing for the caller."""
+    script, scope = Script({"rollback"}), Scope("pay()", Rejecting())
+    assert drive(script, transaction_flow(scope)) == Ok("value")
+    assert scope.state is ScopeState.ROLLED_BACK
+    doomed = Scope("pay()", RULES)
+    doomed.rollback_only = True
+    assert drive(Script({"rollback"}), transaction_flow(doomed)) == Ok("value")
+    assert drive(Script({"rollback"}), discarded_flow()) == Ok("value")
+
+
+@pytest.mark.rule("T1")
+@both_colours
+def test_ctrl_c_during_the_rollback_of_an_error_status_goes_on(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """The program was asked to stop."""
+    signal = KeyboardInterrupt()
+    for flow in (transaction_flow(Scope("pay()", Rejecting())), discarded_flow()):
+        assert drive(Script(errors={"rollback": signal}), flow) == Failed(signal)
 
 
 @pytest.mark.rule("T4", "M19")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import Any
 
 import pytest
 
 from flask_reqsession import (
+    CommitOutcomeUnknownError,
     ConfigurationError,
     Propagation,
     RequestScopedSessionManager,
@@ -28,6 +30,7 @@ from flask_reqsession.options import TransactionOptions, transaction_options
         ("retry", True, "a whole number"),
         ("retry", 0, "at least 1"),
         ("retry", -1, "at least 1"),
+        ("idempotent", 1, "True or False"),
         ("rollback_for", "ValueError", "an exception class"),
         ("rollback_for", [ValueError], "an exception class"),
         ("rollback_for", (ValueError, int), "an exception class"),
@@ -67,6 +70,10 @@ def test_a_wrong_value_is_refused(option: str, value: object, wanted: str) -> No
         ("maximum", float("inf"), "seconds"),
         ("jitter", "yes", "True or False"),
         ("before_retry", "log", "a function or None"),
+        ("before_retry", asyncio.sleep, "not async"),
+        ("on", KeyboardInterrupt, "subclasses of Exception"),
+        ("on", (ValueError, BaseException), "subclasses of Exception"),
+        ("on", (ValueError, CommitOutcomeUnknownError), "idempotent=True"),
         ("on", "OperationalError", "an exception class"),
         ("on", [ValueError], "an exception class"),
     ],

@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import sessionmaker
 from werkzeug.exceptions import InternalServerError
 
-from flask_reqsession import RequestScopedSessionManager
+from flask_reqsession import RequestScopedSessionManager, set_rollback_only
 from tests.integration.manager.backends import end_backend, end_backend_of
 from tests.integration.manager.faults import FaultError
 from tests.integration.manager.shop import Base, Note, Shop, connections_held, texts
@@ -50,6 +50,31 @@ def test_a_connection_that_the_server_ended_harms_nobody_else(
     assert error_page == ([] if then == "close" else [[]])
     assert connections_held(shop.engine) == 0
     assert shop.get("/next").text == "[]"
+    assert shop.kept() == []
+
+
+@pytest.mark.rule("M19", "T15", "T6")
+@pytest.mark.parametrize("says", ["409", "set_rollback_only"])
+def test_an_error_status_is_answered_though_the_connection_died(
+    postgresql_shop: Shop, says: str
+) -> None:
+    """Its work was to be rolled back, and it is: the client hears of nothing else."""
+    shop = postgresql_shop
+
+    @shop.manager.transactional
+    def view() -> tuple[str, int]:
+        shop.write("half")
+        end_backend(shop)
+        if says == "409":
+            return "conflict", 409
+        set_rollback_only()
+        return "accepted", 202
+
+    shop.app.add_url_rule("/", "view", view)
+    answer = shop.get("/")
+    expected = (409, "conflict") if says == "409" else (202, "accepted")
+    assert (answer.status_code, answer.text) == expected
+    assert connections_held(shop.engine) == 0
     assert shop.kept() == []
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from flask_reqsession import (
-    ConfigurationError,
     ManualCommitError,
     NoActiveScopeError,
     Propagation,
     PropagationError,
+    RetryNotAllowedError,
     ScopeOwnershipError,
     UnexpectedRollbackError,
     set_rollback_only,
@@ -240,7 +240,7 @@ async def test_a_generator_of_a_unit_of_work_is_not_continued_by_another_task(
 @pytest.mark.rule("T26")
 async def test_an_async_generator_cannot_be_retried(world: World) -> None:
     """What it yielded cannot be taken back: refused at decoration."""
-    with pytest.raises(ConfigurationError, match=r"notes\(\) is a async generator function"):
+    with pytest.raises(RetryNotAllowedError, match=r"notes\(\) is a async generator function"):
         notes_of(world, retry=3)
 
 

@@ -20,6 +20,7 @@ from flask_reqsession import (
     Propagation,
     PropagationError,
     RequestScopedSessionManager,
+    RetryNotAllowedError,
     ScopeOwnershipError,
     UnexpectedRollbackError,
     set_rollback_only,
@@ -865,7 +866,7 @@ def test_a_generator_cannot_be_retried(manager: RequestScopedSessionManager) -> 
     def notes() -> Generator[str, None, None]:
         yield never()
 
-    with pytest.raises(ConfigurationError, match=r"notes\(\) is a generator function"):
+    with pytest.raises(RetryNotAllowedError, match=r"notes\(\) is a generator function"):
         manager.transactional(retry=3)(notes)
 
 
