@@ -98,8 +98,9 @@ def _sync_call(plan: CallPlan) -> Call:
     function = plan.function
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if plan.is_complete(args, kwargs):
-            return function(*args, **kwargs)
+        complete = plan.complete(args, kwargs)
+        if complete is not None:
+            return function(*complete[0], **complete[1])
         execution = Execution(plan.find_keeper(), plan.spec)
 
         def body() -> Any:
@@ -115,8 +116,9 @@ def _async_call(plan: CallPlan) -> Call:
     function = plan.function
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        if plan.is_complete(args, kwargs):
-            return await function(*args, **kwargs)
+        complete = plan.complete(args, kwargs)
+        if complete is not None:
+            return await function(*complete[0], **complete[1])
         execution = plan.execution()
 
         async def body() -> Any:
@@ -134,8 +136,9 @@ def _generator_call(plan: CallPlan) -> Call:
     function = plan.function
 
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        if plan.is_complete(args, kwargs):
-            given: Generator[Any, Any, Any] = function(*args, **kwargs)
+        complete = plan.complete(args, kwargs)
+        if complete is not None:
+            given: Generator[Any, Any, Any] = function(*complete[0], **complete[1])
             return (yield from given)
         execution = Execution(plan.find_keeper(), plan.spec)
 
@@ -175,8 +178,9 @@ def _async_generator_call(plan: CallPlan) -> Call:
 def _stepping(
     plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, Any]:
-    if plan.is_complete(args, kwargs):
-        given: AsyncGenerator[Any, Any] = plan.function(*args, **kwargs)
+    complete = plan.complete(args, kwargs)
+    if complete is not None:
+        given: AsyncGenerator[Any, Any] = plan.function(*complete[0], **complete[1])
         return given
     execution = plan.execution()
 

@@ -81,7 +81,8 @@ class Injection:
         if self.by_keyword and (self.name in kwargs or len(args) < index):
             if kwargs.get(self.name) is None:
                 kwargs = {**kwargs, self.name: open_session()}
-        elif len(args) < index:
+            return self.settled(args, kwargs)
+        if len(args) < index:
             before = self.parameters[len(args) : index]
             if all(each.default is not each.empty for each in before):  # else the call is wrong
                 args = (*args, *(each.default for each in before), open_session())
@@ -90,6 +91,18 @@ class Injection:
         elif args[index] is None:
             args = (*args[:index], open_session(), *args[index + 1 :])
         return args, kwargs
+
+    def settled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Return the call with a session that was passed by its name at its own place.
+
+        Callers see no parameter there, and the value that they pass next would take it.
+        """
+        is_named = self.by_keyword and self.name in kwargs
+        if not is_named or not self.position < len(args) <= self.most:
+            return args, kwargs
+        named = dict(kwargs)
+        session = named.pop(self.name)
+        return (*args[: self.position], session, *args[self.position :]), named
 
     def is_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the caller gave a session; None counts as not given."""

@@ -106,11 +106,13 @@ class CallPlan:
             return Quick()
         return self.injection.quick
 
-    def is_complete(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the caller gave the session and nothing is left to do."""
+    def complete(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        """Return the call if the caller gave the session and nothing is left to do, else None."""
         if self.injection is None or self.reattachment is not None:
-            return False
-        return self.spec.options is None and self.injection.is_given(args, kwargs)
+            return None
+        if self.spec.options is not None or not self.injection.is_given(args, kwargs):
+            return None
+        return self.injection.settled(args, kwargs)
 
     def prepare(self, port: Port, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Return the arguments with the session injected and models reattached."""

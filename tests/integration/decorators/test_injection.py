@@ -159,6 +159,29 @@ def test_an_explicit_none_counts_as_not_given(
 @any_way
 @anywhere
 @thorough
+@given(data=st.data(), given_session=st.sampled_from([Session(), object(), None]))
+def test_a_session_by_name_goes_with_every_legal_call(
+    manager: Manager, way: str, place: str, data: st.DataObject, given_session: object
+) -> None:
+    """Callers see no parameter at its place, so they pass the next one there."""
+    shape = data.draw(shapes())
+    assume(shape.session.kind is not Parameter.POSITIONAL_ONLY)
+    args, kwargs = data.draw(calls(shape.visible))
+    decorated = WAYS[way](manager)(shape.full)
+    with PLACES[place](manager):
+        received = decorated(*args, **kwargs, session=given_session)
+        session = received.pop("session")
+        if given_session is None:
+            assert is_injected(manager, place, session)
+        else:
+            assert session is given_session
+    assert received == shape.visible(*args, **kwargs)
+
+
+@pytest.mark.rule("W2")
+@any_way
+@anywhere
+@thorough
 @given(data=st.data())
 def test_a_wrong_call_is_wrong(manager: Manager, way: str, place: str, data: st.DataObject) -> None:
     """A call that is legal neither with nor without the session raises TypeError, as ever."""
@@ -166,6 +189,9 @@ def test_a_wrong_call_is_wrong(manager: Manager, way: str, place: str, data: st.
     args, kwargs = data.draw(any_calls(shape))
     assume(not is_legal(shape.full, (args, kwargs)))
     assume(not is_legal(shape.visible, (args, kwargs)))
+    if shape.session.kind is not Parameter.POSITIONAL_ONLY:
+        others = {name: value for name, value in kwargs.items() if name != "session"}
+        assume(not is_legal(shape.visible, (args, others)))
     decorated = WAYS[way](manager)(shape.full)
     with pytest.raises(TypeError), PLACES[place](manager):
         decorated(*args, **kwargs)
@@ -250,6 +276,36 @@ def test_a_given_session_makes_no_other(manager: Manager, own_session: Session, 
     with manager.unit_of_work():
         assert not greet_twice()
         assert not manager.transactional(greet_twice)()
+
+
+@pytest.mark.rule("W2")
+def test_a_session_by_name_leaves_its_place_to_the_next_argument(own_session: Session) -> None:
+    """``f("ada", session=s)`` for ``def f(session, name)``: a function of each kind, no manager."""
+
+    @with_request_session
+    def function(session: Session, name: str) -> tuple[Session, str]:
+        return session, name
+
+    @with_request_session
+    def generator(session: Session, name: str) -> Generator[tuple[Session, str]]:
+        yield session, name
+
+    @with_request_session
+    async def coroutine(session: Session, name: str) -> tuple[Session, str]:
+        return session, name
+
+    class Greeter:
+        @with_request_session
+        def greet(self, session: Session, name: str) -> tuple[Session, str]:
+            return session, name
+
+    expected = (own_session, "ada")
+    assert any_of(function)("ada", session=own_session) == expected
+    assert list(any_of(generator)("ada", session=own_session)) == [expected]
+    assert asyncio.run(any_of(coroutine)("ada", session=own_session)) == expected
+    assert any_of(Greeter().greet)("ada", session=own_session) == expected
+    with pytest.raises(TypeError, match="multiple values"):
+        any_of(function)(own_session, "ada", session=own_session)
 
 
 @pytest.mark.rule("W2", "T1")
