@@ -7,15 +7,12 @@ package needs of either is here.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from flask import current_app
 from flask.globals import app_ctx, request_ctx
-from flask.views import View
 
 from flask_reqsession.owners import Owner, borrowing_from, who_owns
 
@@ -170,63 +167,3 @@ def around_every_coroutine(
 
     patched: Any = app  # the app's own hook
     patched.async_to_sync = async_to_sync
-
-
-def serving_layers() -> list[object]:
-    """Return what Flask calls for the current request: the view, then each function it wraps."""
-    context = request_context(None)
-    if context is None:
-        return []
-    request = context.request
-    view: Any = context.app.view_functions.get(request.endpoint or "")
-    view_class: type[View] | None = getattr(view, "view_class", None)
-    layers = _layers_of(view)
-    if view_class is not None:
-        layers += _layers_of(_method_of(view_class, request.method))
-    return layers
-
-
-def _layers_of(view: Any) -> list[object]:
-    layers: list[object] = []
-    while view is not None and not any(view is layer for layer in layers):
-        view = getattr(view, "__func__", view)
-        layers.append(view)
-        view = _wrapped_by(view)
-    return layers
-
-
-def _wrapped_by(layer: Any) -> object:
-    wrapped: object = getattr(layer, "__wrapped__", None)
-    if wrapped is not None:
-        return wrapped
-    if isinstance(layer, functools.partial):
-        return layer.func
-    return _hidden_by(layer) if inspect.isroutine(layer) else type(layer).__call__
-
-
-def _hidden_by(layer: Any) -> object:
-    """Return what a decorator without :func:`functools.wraps` calls.
-
-    It takes any arguments, and holds the function under the name of a parameter of its own. A view
-    that calls a service function takes the arguments of its URL, and knows it by its name.
-    """
-    closure: dict[str, Any] = {}
-    if _takes_any(layer):
-        closure.update(inspect.getclosurevars(layer).nonlocals)
-    for name, held in closure.items():
-        if callable(held) and getattr(held, "__name__", name) != name:
-            return held
-    return None
-
-
-def _takes_any(layer: Any) -> bool:
-    code: CodeType | None = getattr(layer, "__code__", None)
-    return code is not None and bool(code.co_flags & inspect.CO_VARKEYWORDS)
-
-
-def _method_of(view_class: type[View], http_method: str) -> object:
-    """Return the method that a class-based view dispatches to, as it stands in the class."""
-    name = http_method.lower()
-    if name == "head" and not hasattr(view_class, name):
-        name = "get"
-    return getattr(view_class, name, None) or view_class.dispatch_request

@@ -7,8 +7,8 @@ failure becomes a note on it), and every cleanup runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Generator
+from typing import Final, Protocol, TypeAlias
 
 from flask_reqsession.effects import (
     BEGIN,
@@ -26,10 +26,17 @@ from flask_reqsession.effects import (
     Flow,
     Ok,
     Outcome,
+    Request,
     Sleep,
 )
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
+
+UNANSWERED: Final[Outcome] = Ok("unanswered")
+"""Stands for a refusal that is not known before the answer is made; compared by identity."""
+
+_Answer: TypeAlias = tuple[Outcome, Outcome | None]
+"""What the caller gets, and what instead if the unit is to be rolled back."""
 
 
 def transaction_flow(scope: Scope) -> Flow:
@@ -40,6 +47,8 @@ def transaction_flow(scope: Scope) -> Flow:
     scope.advance(ScopeState.ACTIVE)
     body = yield CALL
     refusal = _refusal(scope, body)
+    if refusal is UNANSWERED:
+        body, refusal = yield from _respond(scope, body)
     if refusal is not None:
         return (yield from _undo(scope, refusal, ROLLBACK))
     flushed = yield FLUSH
@@ -68,7 +77,7 @@ def savepoint_flow(scope: Scope, outer: Scope) -> Flow:
     scope.advance(ScopeState.ACTIVE)
     body = yield CALL
     refusal = _refusal(scope, body)
-    if refusal is not None:
+    if refusal is not None and refusal is not UNANSWERED:
         return (yield from _undo_savepoint(scope, outer, refusal))
     released = yield RELEASE
     if isinstance(released, Failed):
@@ -187,8 +196,27 @@ def broken_flow(error: BaseException, scope: Scope | None, joined: Scope | None)
     return outcome
 
 
+def _respond(scope: Scope, body: Outcome) -> Generator[Request, Outcome, _Answer]:
+    """Make the answer while the scope runs: what can't be answered must not be committed.
+
+    After a flush, or it would lack what the database fills in. It may run statements itself.
+    """
+    flushed = yield FLUSH
+    if isinstance(flushed, Failed) or isinstance(body, Failed):
+        return body, flushed
+    try:
+        answer = Ok(scope.rules.respond(body.value))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it can't be answered
+        return body, Failed(error)
+    refusal = _refusal(scope, answer)
+    return answer, None if refusal is UNANSWERED else refusal
+
+
 def _refusal(scope: Scope, body: Outcome) -> Outcome | None:
-    """Return what the caller gets if the unit is to be rolled back, else None."""
+    """Return what the caller gets if the unit is to be rolled back, else None.
+
+    :data:`UNANSWERED`: the outcome rules want to see the answer first.
+    """
     try:
         return _verdict(scope, body)
     except BaseException as broken:  # noqa: BLE001 - a rule of the user's that fails
@@ -196,10 +224,11 @@ def _refusal(scope: Scope, body: Outcome) -> Outcome | None:
 
 
 def _verdict(scope: Scope, body: Outcome) -> Outcome | None:
+    rejects: bool | None = False
     if isinstance(body, Failed):
         if scope.rules.fails(body.error):
             return body
-    elif scope.rules.rejects(body.value):
+    elif rejects := scope.rules.rejects(body.value):
         return body
     if scope.rollback_only:
         return body
@@ -207,7 +236,7 @@ def _verdict(scope: Scope, body: Outcome) -> Outcome | None:
         return Failed(scope.left_open())
     if scope.cause is not None:
         return Failed(scope.unexpected_rollback())
-    return None
+    return UNANSWERED if rejects is None else None
 
 
 def _undo(

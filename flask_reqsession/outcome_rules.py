@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, cast
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response
 
-from flask_reqsession.contexts import serving_layers
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.options import TransactionOptions
+from flask_reqsession.views import Role, Standing, respond
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask_reqsession.options import StatusRule
 
-_PLAIN_BODIES = frozenset({str, bytes, dict, list})
 _DEFERRED = frozenset({CoroutineType, AsyncGeneratorType, GeneratorType})
 
 
@@ -40,6 +39,7 @@ class Rules:
         "_function",
         "_has_classes",
         "_judges_success",
+        "_role",
         "_rolls_back",
         "_status_fails",
     )
@@ -51,6 +51,7 @@ class Rules:
         self._status_fails = _predicate(options.rollback_on_status)
         self._judges_success = options.rollback_on_status is not _ERROR_STATUS
         self._function = function
+        self._role = Role(function)
 
     def fails(self, error: BaseException) -> bool:
         """Whether ``error`` leaving the body rolls back."""
@@ -66,29 +67,39 @@ class Rules:
                 error.add_note(f"rollback_on_status also failed: {type(broken).__name__}: {broken}")
         return True
 
-    def rejects(self, value: object) -> bool:
-        """Whether ``value``, returned by the body, rolls back: an error status, or no response.
+    def rejects(self, value: object) -> bool | None:
+        """Whether ``value``, returned by the body, rolls back: an error status.
 
+        None: it is to be decided about what :meth:`respond` makes of it.
         :raises ConfigurationError: ``value`` is the work itself, which has not begun.
         """
-        if self._function is None or (type(value) in _PLAIN_BODIES and not self._judges_success):
+        if self._function is None or (not self._judges_success and _is_plain(value)):
             return False
         if type(value) in _DEFERRED:
             self._refuse_deferred(value)
         if self._status_fails is None:
             return False
-        body, status = _body_and_status(value)
-        if body is None and self._is_called_by_flask():
-            return True  # Flask refuses it, whatever the status beside it
-        if status is None and self._judges_success and self._is_called_by_flask():
-            status = HTTPStatus.OK
-        return status is not None and self._is_view() and self._status_fails(status)
+        standing = self._role.standing()
+        if standing is Standing.ELSEWHERE:
+            return False
+        status = _status_of(value)
+        if status is not None and self._status_fails(status):
+            return True
+        return None if standing is Standing.OUTERMOST and not isinstance(value, Response) else False
+
+    def respond(self, value: object) -> object:
+        """Return the response that Flask makes of ``value``, or raise what Flask refuses it by.
+
+        Made before the commit, since what Flask can't answer with becomes an error.
+        """
+        return respond(value)
 
     def _refuse_deferred(self, value: object) -> None:
         if inspect.isgenerator(value):
             begun = inspect.getgeneratorstate(value) != inspect.GEN_CREATED
             is_expression = value.gi_code.co_name == "<genexpr>"
-            if begun or is_expression or self._is_view():  # Flask streams what a view returns
+            is_streamed = self._role.standing() is not Standing.ELSEWHERE  # Flask's way
+            if begun or is_expression or is_streamed:
                 return
         elif inspect.iscoroutine(value):
             if inspect.getcoroutinestate(value) != inspect.CORO_CREATED:
@@ -99,19 +110,6 @@ class Rules:
             f"{name}() returned a {type(value).__name__} that has not begun, so its body would run "
             "after the commit. Decorate the function that it comes from."
         )
-
-    def _is_view(self) -> bool:
-        return any(layer is self._function for layer in serving_layers())
-
-    def _is_called_by_flask(self) -> bool:
-        """Whether the return value reaches Flask as it is: a decorator outside may turn it.
-
-        The layer right before the function is the scope's own wrapper. Before that only Flask's
-        view of a class-based view may come.
-        """
-        layers = serving_layers()
-        position = next((n for n, layer in enumerate(layers) if layer is self._function), 0)
-        return position == 1 or (position == 2 and not hasattr(layers[0], "__wrapped__"))  # noqa: PLR2004 - counted above
 
 
 def _predicate(rule: StatusRule) -> Callable[[int], bool] | None:
@@ -133,21 +131,27 @@ def _status_of_exception(error: HTTPException) -> int:
     return HTTPStatus.OK if error.code is None else error.code  # what Werkzeug makes of none
 
 
-def _body_and_status(value: object) -> tuple[object, int | None]:
-    """Return what Flask will make of a view's return value: the body, and the status if it is said.
+def _is_plain(value: object) -> bool:
+    """Whether Flask makes a plain success of ``value``, with nothing that can fail."""
+    kind = type(value)
+    return kind is bytes or (kind is str and cast("str", value).isascii())
+
+
+def _status_of(value: object) -> int | None:
+    """Return the status that Flask will take from a view's return value, if it says one.
 
     https://flask.palletsprojects.com/en/stable/quickstart/#about-responses
     """
     if isinstance(value, Response):
-        return value, value.status_code
+        return value.status_code
     if isinstance(value, HTTPException):
-        return value, _status_of_exception(value)
+        return _status_of_exception(value)
     if not isinstance(value, tuple) or not value:
-        return value, None  # pyright: ignore[reportUnknownVariableType]  # an empty tuple
+        return None
     body, *rest = cast("tuple[object, ...]", value)
     if rest and isinstance(rest[0], int | str):
-        return body, _status_number(rest[0])
-    return _body_and_status(body)
+        return _status_number(rest[0])
+    return _status_of(body)
 
 
 def _status_number(status: int | str) -> int | None:

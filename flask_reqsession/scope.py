@@ -21,8 +21,15 @@ class OutcomeRules(Protocol):
         """Whether ``error`` leaving the body rolls back."""
         ...
 
-    def rejects(self, value: object) -> bool:
-        """Whether ``value``, returned by the body, rolls back (a view's error status)."""
+    def rejects(self, value: object) -> bool | None:
+        """Whether ``value``, returned by the body, rolls back (a view's error status).
+
+        None: it is to be decided about what :meth:`respond` makes of it.
+        """
+        ...
+
+    def respond(self, value: object) -> object:
+        """Return what the caller gets in the place of ``value``; what can't be answered, raises."""
         ...
 
 

@@ -12,27 +12,19 @@ import dataclasses
 import functools
 import inspect
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
 from flask_reqsession.calls import call_of
 from flask_reqsession.colour import colour_of
 from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.marks import STAND_IN, Mark
 from flask_reqsession.plans import Binding, CallPlan
 from flask_reqsession.specs import bare_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_MARK = "__reqsession__"
-
-
-class _Mark(NamedTuple):
-    """Says that ``function`` was made here. ``functools.wraps`` copies it to what was not."""
-
-    function: object
-    plan: CallPlan
 
 
 def decorate(
@@ -79,7 +71,7 @@ def plan_of(target: object) -> CallPlan | None:
     if type(target) is ScopedCallable:
         plan: CallPlan = target._self_plan  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # so named for wrapt
         return plan
-    mark: _Mark | None = getattr(target, _MARK, None) if type(target) is FunctionType else None
+    mark: Mark | None = getattr(target, STAND_IN, None) if type(target) is FunctionType else None
     return mark.plan if mark is not None and mark.function is target else None
 
 
@@ -94,7 +86,7 @@ def _dressed(plan: CallPlan, like: Callable[..., Any]) -> Callable[..., Any]:
     if plan.injection is not None:
         call.__signature__ = plan.injection.visible
         call.__annotations__ = _without(plan.injection.name, call.__annotations__)
-    setattr(call, _MARK, _Mark(call, plan))
+    setattr(call, STAND_IN, Mark(call, plan))
     return call  # type: ignore[no-any-return]
 
 
@@ -113,6 +105,9 @@ class ScopedCallable(CallableProxy):
 
     Attributes whose names begin with ``_self_`` are the proxy's own; others are the callable's.
     """
+
+    __reqsession__: bool = True
+    """It was made here, see :data:`~flask_reqsession.marks.STAND_IN`."""
 
     def __init__(self, plan: CallPlan) -> None:
         super().__init__(plan.function)

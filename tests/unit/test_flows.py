@@ -42,6 +42,28 @@ SAVEPOINT = ("savepoint", "body", "release_savepoint", "rollback_to_savepoint")
 both_colours = pytest.mark.parametrize("drive", [Script.run, Script.arun], ids=["sync", "async"])
 
 
+class AnsweringRules:
+    """Rules that want to see the answer, and judge it."""
+
+    def __init__(self, verdict: bool | None = None, error: BaseException | None = None) -> None:
+        self.verdict = verdict
+        self.error = error
+
+    def fails(self, _error: BaseException) -> bool:
+        """Roll back."""
+        return True
+
+    def rejects(self, value: object) -> bool | None:
+        """Judge the answer only."""
+        return self.verdict if value == "answer" else None
+
+    def respond(self, _value: object) -> object:
+        """Make the answer."""
+        if self.error is not None:
+            raise self.error
+        return "answer"
+
+
 def subsets(effects: Iterable[str]) -> list[frozenset[str]]:
     """Return every set of effects that can fail together."""
     effects = tuple(effects)
@@ -333,7 +355,46 @@ def test_a_wait_that_is_interrupted_ends_the_attempts(
     assert str(outcome.error.__context__) == "body"
 
 
-class BrokenRules:
+@pytest.mark.rule("T15")
+@both_colours
+@pytest.mark.parametrize("verdict", [False, None, True])
+def test_an_answer_is_made_and_judged_before_the_commit(
+    verdict: bool | None, drive: Callable[[Script, Flow], Outcome]
+) -> None:
+    """After a flush of its own; the caller gets the answer, whatever the judgement."""
+    script, scope = Script(), Scope("pay()", AnsweringRules(verdict))
+    assert drive(script, transaction_flow(scope)) == Ok("answer")
+    end = ["rollback"] if verdict else ["flush", "commit"]
+    assert script.conversation == ["begin", "body", "flush", *end]
+
+
+@pytest.mark.rule("T15", "T16")
+@both_colours
+def test_what_cannot_be_answered_is_rolled_back_and_raised(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """Of what fails before the answer is made, none is."""
+    error = TypeError("a set")
+    script, scope = Script(), Scope("pay()", AnsweringRules(error=error))
+    assert drive(script, transaction_flow(scope)) == Failed(error)
+    assert script.conversation == ["begin", "body", "flush", "rollback"]
+    script, scope = Script({"flush"}), Scope("pay()", AnsweringRules(error=error))
+    outcome = drive(script, transaction_flow(scope))
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, EffectError)
+    assert scope.state is ScopeState.ROLLED_BACK
+
+
+@pytest.mark.rule("T15", "T4")
+@both_colours
+def test_a_savepoint_makes_no_answer(drive: Callable[[Script, Flow], Outcome]) -> None:
+    """Only the view's outermost scope looks at the return value."""
+    script, scope, outer = Script(), Scope("pay()", AnsweringRules()), Scope("outer()", RULES)
+    assert drive(script, savepoint_flow(scope, outer)) == Ok("value")
+    assert script.conversation == ["savepoint", "body", "release_savepoint"]
+
+
+class BrokenRules(AnsweringRules):
     """A rule of the user's that fails."""
 
     def fails(self, _error: BaseException) -> bool:
@@ -427,13 +488,8 @@ def test_an_error_that_came_after_the_commit_does_not_deny_it(
     assert [scope.state for scope in attempts.scopes] == [ScopeState.COMMITTED]
 
 
-class Rejecting:
+class Rejecting(AnsweringRules):
     """Rules by which every value is to be rolled back."""
-
-    def fails(self, error: BaseException) -> bool:
-        """Fail always."""
-        del error
-        return True
 
     def rejects(self, value: object) -> bool:
         """Reject always."""
