@@ -135,8 +135,10 @@ class Transactional:
     :class:`~flask_reqsession.Retry`), ``rollback_for`` and ``no_rollback_for`` (exception classes;
     the most specific wins), ``rollback_on_status`` (a predicate, a collection of statuses, None),
     ``durable`` (refuse to be anything but outermost), ``idempotent`` (``retry`` may run the call
-    again although its COMMIT got no answer and may have happened), ``bind`` (which database),
-    ``name`` (what messages call the scope), ``manager`` (an object or a name).
+    again although its COMMIT got no answer and may have happened), ``manual_commit`` (what
+    ``session.commit()`` and ``session.rollback()`` do inside: "raise", "defer" to the scope's end,
+    "allow"), ``bind`` (which database), ``name`` (what messages call the scope), ``manager`` (an
+    object or a name).
 
     :raises ConfigurationError: at decoration, for a wrong option.
     :raises RetryNotAllowedError: at decoration, for ``retry`` on what can't be run twice.

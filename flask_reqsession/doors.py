@@ -18,6 +18,7 @@ from sqlalchemy.util import ScopedRegistry
 
 from flask_reqsession.adoption import AdoptedRegistry, Applies, Current, S
 from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.sessions import RequestSession
 
 E = TypeVar("E", bound=Engine | AsyncEngine)
 
@@ -110,7 +111,9 @@ class MadeEngineDoor(EngineDoor[S, E]):
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:
     """Return a factory of sessions that stay loaded after COMMIT and end when closed (rule D4)."""
-    return sessionmaker(engine, expire_on_commit=False, close_resets_only=False)
+    return sessionmaker(
+        engine, class_=RequestSession, expire_on_commit=False, close_resets_only=False
+    )
 
 
 def async_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
@@ -119,7 +122,7 @@ def async_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSessio
         engine,
         expire_on_commit=False,
         close_resets_only=False,
-        sync_session_class=sessionmaker(),
+        sync_session_class=sessionmaker(class_=RequestSession),
     )
 
 

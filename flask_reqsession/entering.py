@@ -22,6 +22,7 @@ from flask_reqsession.flows import (
     savepoint_flow,
     transaction_flow,
 )
+from flask_reqsession.options import DEFER
 from flask_reqsession.owners import describe_current, effective_owner
 from flask_reqsession.ports import Port
 from flask_reqsession.propagation import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from flask_reqsession.effects import Flow
     from flask_reqsession.keeper import UnitKeeper
+    from flask_reqsession.options import ManualCommit
     from flask_reqsession.units import OpenUnit, Unit
 
 PortT = TypeVar("PortT", bound=Port)
@@ -53,6 +55,8 @@ class Entering(ABC, Generic[PortT]):
     """
 
     __slots__ = (
+        "_around",
+        "_defers",
         "_flow",
         "_has_begun",
         "_is_inside",
@@ -75,6 +79,8 @@ class Entering(ABC, Generic[PortT]):
     _unit: Unit
 
     def __init__(self, keeper: UnitKeeper, spec: ScopeSpec) -> None:
+        self._around: ManualCommit | None = None
+        self._defers = False
         self._has_begun = False
         self._is_inside = False
         self._joined: Scope | None = None
@@ -161,7 +167,9 @@ class Entering(ABC, Generic[PortT]):
 
     def _attempt(self, flow_of: Callable[[Scope], Flow]) -> Flow:
         spec = self._spec
-        self._scope = Scope(spec.name, spec.rules, self._outer, spec.propagation)
+        self._scope = Scope(
+            spec.name, spec.rules, self._outer, spec.propagation, spec.manual_commit
+        )
         outcome = yield from flow_of(self._scope)
         self.port.scope = self._outer
         return outcome
@@ -184,14 +192,35 @@ class Entering(ABC, Generic[PortT]):
             self._ports()[self._spec.bind] = self.port
         if self._scope is not None:
             self.port.scope = self._scope
+        if self._spec.manual_commit is not None:
+            self._decide_manual_commit(self._spec.manual_commit)
         self._is_inside = True
 
     def _step_out(self) -> None:
         self._is_inside = False
+        if self._spec.manual_commit is not None:
+            self._undecide_manual_commit()
         if self.port is not self._suspended:
             self._ports()[self._spec.bind] = self._suspended
         if self._opened is not None:
             self._keeper.leave(self._opened)
+
+    def _decide_manual_commit(self, wanted: ManualCommit) -> None:
+        """Let a commit by hand in the body do what this call says, not the scope it joined."""
+        scope = self.port.scope
+        if scope is None:
+            return
+        if self._scope is None and self._around is None:
+            self._around, scope.manual_commit = scope.manual_commit, wanted
+        if wanted == DEFER and not self._defers:
+            self._defers = self.port.defer_commits()
+
+    def _undecide_manual_commit(self) -> None:
+        if self._around is not None and self._joined is not None:
+            self._joined.manual_commit, self._around = self._around, None
+        if self._defers:
+            self._defers = False
+            self.port.stop_deferring()
 
     def _end(self) -> None:
         """Leave for good, and forget a port that was made for this call alone."""

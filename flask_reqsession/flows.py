@@ -245,6 +245,8 @@ def _undo(
     undone = yield effect
     scope.advance(end)
     scope.settle()
+    if scope.committed_by_hand and isinstance(outcome, Failed):
+        outcome.error.add_note(scope.what_stays())
     return _with_note(outcome, undone, "ROLLBACK")
 
 

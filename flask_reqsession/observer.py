@@ -21,6 +21,7 @@ from flask_reqsession.codes import has_rolled_back
 from flask_reqsession.commits import answer_in
 from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.reattachment import Memory
+from flask_reqsession.sessions import RequestSession
 from flask_reqsession.statements import ends_transaction, writes
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Observer:
         ``engines`` are those that its source can tell; others are met when they connect.
         """
         self._by_session[session] = port
+        if isinstance(session, RequestSession):
+            session.closer = port
         observed = session if target is None else target
         if observed not in self._watched:
             self._watched.add(observed)
@@ -101,6 +104,8 @@ class Observer:
     def forget(self, session: Session, port: Port) -> None:
         """Stop reporting: the session is closed."""
         self._by_session.pop(session, None)
+        if isinstance(session, RequestSession):
+            session.closer = None
         self._forget_connections(port)
 
     def record_failure(self, error: BaseException) -> bool:
@@ -123,11 +128,19 @@ class Observer:
         if port.of_parent:
             raise port.refuse_child()
         if port.is_guarded and not session.in_nested_transaction():
-            raise self._refuse(port, "session.commit()")
+            self._commit_by_hand(port, "session.commit()")
+
+    def _commit_by_hand(self, port: Port, what: str) -> None:
+        scope = port.guarded_scope
+        if scope.is_doomed or not port.allows_manual_end:
+            raise self._refuse(port, what)
+        scope.committed_by_hand = True
 
     def _after_soft_rollback(self, session: Session, ended: SessionTransaction) -> None:
         port = self._by_session.get(session)
-        if port is not None and port.is_guarded and ended.parent is None:
+        if port is None or ended.parent is not None or not port.is_guarded:
+            return
+        if not port.allows_manual_end:
             raise port.take_refusal()
 
     def _refuse(self, port: Port, what: str) -> ManualCommitError:
@@ -135,8 +148,8 @@ class Observer:
         error = ManualCommitError(
             f"{what} was called inside the scope {scope.name}, which commits or rolls back by "
             "itself at its end. Nothing was committed, and the scope will be rolled back. Remove "
-            "the call, use session.flush() to see database errors early, or run the code outside "
-            "the scope."
+            "the call, use session.flush() to see database errors early, run the code outside the "
+            "scope, or give it manual_commit='defer' where it is not yours."
         )
         for unit in scope.lineage():
             unit.doom(error)
@@ -156,7 +169,7 @@ class Observer:
         port = self._by_session.get(session)
         if port is None or ended.parent is not None:
             return
-        if port.is_guarded:
+        if port.is_guarded and not port.allows_manual_end:
             port.refusal = self._refuse(port, "session.close() or session.rollback()")
         self._forget_connections(port)
 
@@ -184,7 +197,7 @@ class Observer:
         if port is None:
             return
         if port.is_guarded:
-            raise self._refuse(port, "connection.commit()")
+            self._commit_by_hand(port, "connection.commit()")
         port.commits_sent += 1
 
     def _do_execute(
@@ -200,7 +213,7 @@ class Observer:
         if port.of_parent:
             raise port.refuse_child()
         if port.is_guarded and ends_transaction(statement):
-            raise self._refuse(port, "COMMIT or ROLLBACK as a statement")
+            self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
         if not port.wrote:
             port.wrote = writes(statement)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack, cast
 
 from flask_reqsession.errors import (
     CommitOutcomeUnknownError,
@@ -19,6 +19,11 @@ DEFAULT_BIND = "default"
 
 StatusRule: TypeAlias = Collection[int] | Callable[[int], bool] | None
 ErrorClasses: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+ManualCommit: TypeAlias = Literal["raise", "defer", "allow"]
+
+RAISE: Final = "raise"
+DEFER: Final = "defer"
+ALLOW: Final = "allow"
 
 
 class Propagation(Enum):
@@ -130,6 +135,7 @@ class ScopeOptions(TypedDict, total=False):
     rollback_on_status: StatusRule
     durable: bool
     idempotent: bool
+    manual_commit: ManualCommit | None
     bind: str
     name: str | None
 
@@ -145,6 +151,7 @@ class TransactionOptions:
     rollback_on_status: StatusRule = field(default=lambda status: status >= _FIRST_ERROR_STATUS)
     durable: bool = False
     idempotent: bool = False
+    manual_commit: ManualCommit | None = None
     bind: str = DEFAULT_BIND
     name: str | None = None
 
@@ -154,6 +161,7 @@ class TransactionOptions:
         return (
             self.propagation in {Propagation.REQUIRED, Propagation.SUPPORTS, Propagation.MANDATORY}
             and not self.durable
+            and self.manual_commit is None
             and self.retry is None
         )
 
@@ -183,6 +191,8 @@ def transaction_options(**given: Unpack[ScopeOptions]) -> TransactionOptions:
         raise ConfigurationError(
             f"rollback_for and no_rollback_for both name {names}. Remove it from one of them."
         )
+    if checked.manual_commit == ALLOW:
+        _refuse_to_allow(checked)
     if checked.retry is not None and checked.propagation not in _STARTING:
         raise RetryNotAllowedError(
             f"retry= runs a whole transaction again, but propagation={checked.propagation.name} "
@@ -190,6 +200,20 @@ def transaction_options(**given: Unpack[ScopeOptions]) -> TransactionOptions:
             "REQUIRES_NEW or NESTED."
         )
     return checked
+
+
+def _refuse_to_allow(checked: TransactionOptions) -> None:
+    """Refuse what a commit by hand would make a lie of."""
+    if checked.retry is not None:
+        raise RetryNotAllowedError(
+            "retry= runs the whole call again, but with manual_commit='allow' a part of it may "
+            "have been committed before it failed. Use manual_commit='defer', or no retry."
+        )
+    if checked.propagation is Propagation.NESTED:
+        raise ConfigurationError(
+            "manual_commit='allow' with propagation=NESTED can't work: a commit by hand ends the "
+            "savepoint with the transaction around it. Use 'defer', or REQUIRES_NEW."
+        )
 
 
 _STARTING = frozenset({Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.NESTED})
@@ -249,6 +273,14 @@ def _flag(option: str, given: object) -> bool:
     raise ConfigurationError(_wrong(option, given, "True or False"))
 
 
+def _manual_commit(option: str, given: object) -> object:
+    if given in (None, RAISE, DEFER, ALLOW):
+        return given
+    raise ConfigurationError(
+        _wrong(option, given, "'raise', 'defer', 'allow', or None to do as the running scope does")
+    )
+
+
 def _text(option: str, given: object) -> str:
     if isinstance(given, str):
         return given
@@ -272,6 +304,7 @@ _CHECKS: MappingProxyType[str, Callable[[str, object], object]] = MappingProxyTy
         "rollback_on_status": _status_rule,
         "durable": _flag,
         "idempotent": _flag,
+        "manual_commit": _manual_commit,
         "bind": _text,
         "name": _optional_text,
     }

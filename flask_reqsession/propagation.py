@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flask_reqsession.errors import PoolDemandError, PropagationError, RetryNotAllowedError
-from flask_reqsession.options import Propagation
+from flask_reqsession.options import ALLOW, Propagation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask_reqsession.flows import RetryPolicy
-    from flask_reqsession.options import TransactionOptions
+    from flask_reqsession.options import ManualCommit, TransactionOptions
     from flask_reqsession.scope import OutcomeRules, Scope
 
 
@@ -54,6 +54,7 @@ class ScopeSpec:
     bind: str
     options: TransactionOptions | None
     rules: OutcomeRules
+    manual_commit: ManualCommit | None = None
     retry: Callable[[], RetryPolicy] | None = None
 
     @property
@@ -87,6 +88,12 @@ def entry_of(spec: ScopeSpec, running: Scope | None, paused: Scope | None) -> En
             f"{name} has retry=, but it is a part of the transaction of {running.name}, and half a "
             "transaction cannot be run again. Put retry= on the outermost scope, or give "
             f"{name} propagation=Propagation.REQUIRES_NEW."
+        )
+    if spec.manual_commit == ALLOW and entry is Entry.JOIN and running.manual_commit != ALLOW:
+        raise PropagationError(
+            f"{name} is manual_commit='allow', but it would join {running.name}, which is not, and "
+            f"could commit half of it. Give {name} manual_commit='defer' or "
+            f"propagation=Propagation.REQUIRES_NEW, or {running.name} manual_commit='allow'."
         )
     return entry
 

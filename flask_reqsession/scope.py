@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from flask_reqsession.errors import PropagationError, UnexpectedRollbackError
+from flask_reqsession.options import ALLOW, RAISE
 from flask_reqsession.states import ScopeState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from flask_reqsession.options import ManualCommit
 
 
 class OutcomeRules(Protocol):
@@ -39,14 +42,16 @@ class Scope:
     ``parent`` is the scope around a savepoint, ``savepoint`` what the port knows it by. ``paused``
     names the generators that are parts of this scope and stand between two steps, each with its
     savepoint if it has one; ``is_shared`` says of such a savepoint that its consumer wrote into it
-    meanwhile.
+    meanwhile. ``manual_commit`` is what a commit by hand does now: the innermost call decides.
     """
 
     __slots__ = (
         "cause",
+        "committed_by_hand",
         "culprit",
         "depth",
         "is_shared",
+        "manual_commit",
         "name",
         "parent",
         "paused",
@@ -63,13 +68,20 @@ class Scope:
         rules: OutcomeRules,
         parent: Scope | None = None,
         propagation: str = "REQUIRED",
+        manual_commit: ManualCommit | None = None,
     ) -> None:
+        if manual_commit is None:
+            manual_commit = RAISE if parent is None else parent.manual_commit
+            if manual_commit == ALLOW:  # a commit would end the savepoint with its transaction
+                manual_commit = RAISE
         self.name: str = name
         self.propagation: str = propagation
         self.rules: OutcomeRules = rules
         self.parent: Scope | None = parent
         self.depth: int = 1 if parent is None else parent.depth + 1
+        self.committed_by_hand: bool = False
         self.is_shared: bool = False
+        self.manual_commit: ManualCommit = manual_commit
         self.paused: list[tuple[str, Scope | None]] = []
         self.state: ScopeState = ScopeState.NEW
         self.rollback_only: bool = False
@@ -109,6 +121,14 @@ class Scope:
         """Whether the unit can only be rolled back."""
         return self.rollback_only or self.cause is not None
 
+    @property
+    def allows_manual_end(self) -> bool:
+        """Whether the running code may commit or roll back the transaction by itself.
+
+        Not while a generator waits in a savepoint, which would end with it.
+        """
+        return self.manual_commit == ALLOW and not any(savepoint for _, savepoint in self.paused)
+
     def settle(self) -> None:
         """Let go of the cause at the end.
 
@@ -116,6 +136,13 @@ class Scope:
         all their objects alive until the cyclic collector runs.
         """
         self.cause = None
+
+    def what_stays(self) -> str:
+        """Say that a rollback did not undo everything."""
+        return (
+            f"{self.name} has manual_commit='allow': what was committed by hand in it before stays "
+            "committed."
+        )
 
     def unexpected_rollback(self) -> UnexpectedRollbackError:
         """Tell the caller of a doomed scope that nothing of it was kept."""

@@ -43,6 +43,7 @@ def spec_of(options: TransactionOptions, function: Callable[..., Any] | None) ->
         options=options,
         rules=Rules(options, function),
         retry=None if retry is None else lambda: RetryRun(retry, is_idempotent=options.idempotent),
+        manual_commit=options.manual_commit,
     )
 
 

@@ -27,6 +27,7 @@ from flask_reqsession.errors import (
     RetryNotAllowedError,
     UnexpectedRollbackError,
 )
+from flask_reqsession.ports.deferral import Deferral
 from flask_reqsession.ports.watched import WatchedSession
 
 if TYPE_CHECKING:
@@ -175,6 +176,50 @@ class Port(WatchedSession):
         finally:
             self.is_rolling_back = False
 
+    # -- commits by hand ------------------------------------------------------------------------
+
+    def defer_commits(self) -> bool:
+        """Make a flush of ``session.commit()``; False if it is one already."""
+        if self._deferral is not None:
+            return False
+        self._deferral = Deferral(self)
+        if self.session is not None:
+            self._deferral.attach(self.session)
+        return True
+
+    def stop_deferring(self) -> None:
+        """Give the session its own methods back."""
+        if self._deferral is not None:
+            self._deferral.detach()
+            self._deferral = None
+
+    def roll_back_by_hand(self) -> None:
+        """Roll back the running scope's unit at once, and doom it: its end keeps nothing.
+
+        The code that asked for it finds the session as after any rollback, and may go on.
+        """
+        scope, session = self.guarded_scope, self.open()
+        scope.doom(
+            ManualCommitError(
+                f"session.rollback() was called inside the scope {scope.name}, which defers "
+                "commits: what was deferred before is rolled back as well, and what came after. "
+                "Let the exception propagate, or answer it with set_rollback_only() or an error "
+                "status; or give the call propagation=Propagation.NESTED or REQUIRES_NEW."
+            )
+        )
+        if scope.savepoint is None:
+            self._working = True
+            try:
+                self._roll_back(session)
+                session.begin()  # so that the end finds, and records, a transaction to roll back
+            finally:
+                self._working = False
+        else:
+            self.rollback_to_savepoint()
+            scope.savepoint = session.begin_nested()
+
+    # -- savepoints -----------------------------------------------------------------------------
+
     def savepoint(self) -> SessionTransaction:
         """Flush, then open a savepoint; SAVEPOINT is sent with the first statement in it."""
         return self.open().begin_nested()
@@ -236,6 +281,22 @@ class Port(WatchedSession):
         self.release()
 
     # -- closing --------------------------------------------------------------------------------
+
+    def close_by_hand(self, close: Callable[[], None]) -> None:
+        """Close the session because the user did, and make another one at the next use.
+
+        A scope that runs on it is doomed by the rollback, if there is anything to roll back.
+        """
+        session = None if self.closed else self.session
+        if session is None:
+            close()
+            return
+        started = time.perf_counter()
+        lost = self.has_uncommitted_changes
+        try:
+            close()
+        finally:
+            self._end_to_close(session, started, lost=lost)
 
     def _begin_to_close(self) -> Session | None:
         """Return the session to close, None the second time or if none was made."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flask_reqsession.commits import Answer
     from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.observer import Observer
+    from flask_reqsession.ports.deferral import Deferral
     from flask_reqsession.reattachment import ArgumentPlan
     from flask_reqsession.scope import Scope
 
@@ -36,6 +37,7 @@ class WatchedSession(ABC):
     """
 
     __slots__ = (
+        "_deferral",
         "_observer",
         "_working",
         "answer",
@@ -55,6 +57,7 @@ class WatchedSession(ABC):
     )
 
     def __init__(self, observer: Observer) -> None:
+        self._deferral: Deferral | None = None
         self._observer = observer
         self._working = False
         self.closed: bool = False
@@ -80,6 +83,8 @@ class WatchedSession(ABC):
             self.refuse_if_closed()
             self.opened_at = time.perf_counter()
             self.session = self._make()
+            if self._deferral is not None:
+                self._deferral.attach(self.session)
             self._observer.recorder.created(time.perf_counter() - self.opened_at)
         return self.session
 
@@ -116,6 +121,11 @@ class WatchedSession(ABC):
     def guarded_scope(self) -> Scope:
         """The scope that :attr:`is_guarded` speaks of."""
         return cast("Scope", self.scope or self.paused)
+
+    @property
+    def allows_manual_end(self) -> bool:
+        """Whether the scope that guards this session lets others commit and roll back."""
+        return self.scope is not None and self.scope.allows_manual_end
 
     def take_refusal(self) -> ManualCommitError:
         """Return what the end of the transaction by hand, which has just been refused, raises."""

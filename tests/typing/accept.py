@@ -402,7 +402,14 @@ def plain_bound(name: str) -> int:
     return len(name)
 
 
-@transactional(retry=Retry(attempts=2), durable=True, name="pay", bind="default", manager=manager)
+@transactional(
+    retry=Retry(attempts=2),
+    durable=True,
+    manual_commit="defer",
+    name="pay",
+    bind="default",
+    manager=manager,
+)
 async def plain_coroutine(name: str) -> int:
     """Be asynchronous."""
     return len(name)

@@ -121,6 +121,7 @@ transactional(retry="twice")  # type: ignore[call-overload]  # pyright: ignore[r
 transactional(propagation=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 transactional(isolated=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 manager.transactional(durable="yes")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+manager.transactional(manual_commit="deny")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 with_request_session(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 with_request_session("db", binds="analytics")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 reattach_args(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -170,6 +170,8 @@ def test_the_defaults_are_the_contracts() -> None:
         ({"propagation": "NOT_SUPPORTED"}, False),
         ({"propagation": "NEVER"}, False),
         ({"durable": True}, False),
+        ({"manual_commit": "raise"}, False),
+        ({"manual_commit": None}, True),
         ({"retry": 2}, False),
     ],
 )
