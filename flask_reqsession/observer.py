@@ -138,9 +138,9 @@ class Observer:
 
     def _after_soft_rollback(self, session: Session, ended: SessionTransaction) -> None:
         port = self._by_session.get(session)
-        if port is None or ended.parent is not None or not port.is_guarded:
+        if port is None or not port.is_guarded or port.allows_manual_end:
             return
-        if not port.allows_manual_end:
+        if ended.parent is None:
             raise port.take_refusal()
 
     def _refuse(self, port: Port, what: str) -> ManualCommitError:
