@@ -21,7 +21,7 @@ from flask_reqsession.options import (
     transaction_options,
 )
 from flask_reqsession.plans import Binding
-from flask_reqsession.reattachment import ArgumentPlan
+from flask_reqsession.reattachment import ArgumentPlan, ReattachChoices, reattach_options
 from flask_reqsession.specs import name_of, spec_of
 from flask_reqsession.wrapper import decorate, plan_of
 
@@ -207,11 +207,19 @@ class Transactional:
 class ReattachArgs:
     """Attach the model instances among a call's arguments to the request session.
 
-    Without names every argument is looked at, else those of the named parameters. A detached
-    instance is attached as it is: no SQL, what is loaded stays readable, what was changed is
-    flushed. Instances that were never saved, and all other values, pass untouched.
+    Without names every argument is looked at, else those of the named parameters; lists, tuples,
+    sets, dict values, dataclasses and ``LocalProxy`` are looked into. A detached instance is
+    attached as it is: no SQL, what is loaded stays readable, what was changed is flushed. If the
+    session holds the row already, its own instance is passed, with the changes carried over.
+    Instances that were never saved, and all other values, pass untouched.
+
+    Options: ``refresh=True`` brings everything up to date; ``missing`` says what happens to an
+    instance whose row is gone (``"raise"``, ``"none"``, ``"404"``); ``conflict`` whose value counts
+    where both sides changed an attribute (``"raise"``, ``"session"``, ``"argument"``); ``foreign``
+    what happens to an instance of another live session (``"copy"``, ``"raise"``).
 
     :raises TypeError: at decoration, for a name that is no parameter.
+    :raises ConfigurationError: at decoration, for a wrong option.
     :raises ReattachError: at the call, for what would lose a change or bring back a deleted row;
         then no argument has been touched.
 
@@ -225,11 +233,17 @@ class ReattachArgs:
     """
 
     def __init__(
-        self, binding: Binding, names: tuple[str, ...] = (), bind: str = DEFAULT_BIND
+        self,
+        binding: Binding,
+        names: tuple[str, ...] = (),
+        bind: str = DEFAULT_BIND,
+        options: ReattachChoices | None = None,
     ) -> None:
         self._binding = binding
         self._names = names
         self._bind = bind
+        self._given: ReattachChoices = options or {}
+        self._options = reattach_options(**self._given)
 
     @overload
     def __call__(self, function: F, /) -> F: ...
@@ -240,6 +254,7 @@ class ReattachArgs:
         *names: str,
         bind: str | None = None,
         manager: RequestScopedSessionManager | str | None = None,
+        **options: Unpack[ReattachChoices],
     ) -> ReattachArgs: ...
     def __call__(
         self,
@@ -247,6 +262,7 @@ class ReattachArgs:
         *targets: Any,
         bind: str | None = None,
         manager: RequestScopedSessionManager | str | None = None,
+        **options: Unpack[ReattachChoices],
     ) -> Any:
         """Decorate a function, or return the decorator that is configured so."""
         first = targets[0] if targets else ""
@@ -255,6 +271,7 @@ class ReattachArgs:
             self._binding.chosen(manager),
             targets if names and targets else self._names,
             _checked_bind(bind, self._bind),
+            {**self._given, **options},
         )
         if names:
             return configured
@@ -272,7 +289,8 @@ class ReattachArgs:
         if plan.reattachment is not None:
             return None
         name, signature = name_of(plan.function), signature_of(plan.function)
-        arguments = ArgumentPlan(name.removesuffix("()"), signature, self._names)
+        name = name.removesuffix("()")
+        arguments = ArgumentPlan(name, signature, self._names, self._options)
         return dataclasses.replace(plan, reattachment=arguments)
 
 

@@ -21,6 +21,7 @@ from flask_reqsession.keeper import UnitKeeper
 from flask_reqsession.metrics import Metrics
 from flask_reqsession.options import DEFAULT_BIND, ScopeOptions
 from flask_reqsession.plans import Binding
+from flask_reqsession.reattachment import ReattachChoices, reattach_options
 from flask_reqsession.recording import Recordings
 from flask_reqsession.scopes import AsyncSessionScope, SessionScope
 
@@ -178,15 +179,19 @@ class RequestScopedSessionManager:
             )
         port.release()
 
-    def ensure_session_attachment(self, obj: T, *, bind: str = DEFAULT_BIND) -> T:
+    def ensure_session_attachment(
+        self, obj: T, *, bind: str = DEFAULT_BIND, **options: Unpack[ReattachChoices]
+    ) -> T:
         """Return ``obj`` attached to the request session; None stays None.
 
-        The rules are those of :func:`~flask_reqsession.reattach_args`, with the same errors.
+        The rules and options are those of :func:`~flask_reqsession.reattach_args`, with the same
+        errors. With ``missing="none"`` it returns None for an instance whose row is gone.
         """
         if obj is None:
             return obj
+        chosen = reattach_options(**options)
         here = self.keeper.here("ensure_session_attachment()")
-        return self.keeper.port(here.unit, bind).attach(obj)
+        return self.keeper.port(here.unit, bind).attach(obj, chosen)
 
     # -- scopes and units of work ---------------------------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.observer import Observer
     from flask_reqsession.ports.deferral import Deferral
-    from flask_reqsession.reattachment import ArgumentPlan
+    from flask_reqsession.reattachment import ArgumentPlan, ReattachOptions
     from flask_reqsession.scope import Scope
 
 T = TypeVar("T")
@@ -164,10 +164,15 @@ class WatchedSession(ABC):
 
     # -- reattachment ---------------------------------------------------------------------------
 
-    def attach(self, instance: T) -> T:
+    def attach(self, instance: T, options: ReattachOptions) -> T:
         """Return ``instance`` attached to the session, by the rules of reattachment."""
-        recorder = self._recorder_of_reattachments()
-        return attach(self.open(), instance, memory=self._observer.memory, reattached=recorder)
+        return attach(
+            self.open(),
+            instance,
+            memory=self._observer.memory,
+            options=options,
+            reattached=self._recorder_of_reattachments(),
+        )
 
     def reattach_arguments(
         self, plan: ArgumentPlan, args: tuple[object, ...], kwargs: dict[str, object]

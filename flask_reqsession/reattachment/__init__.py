@@ -1,11 +1,16 @@
-"""Attach model instances to a session: no SQL, no copies, nothing lost.
+"""Attach model instances to a session: no copies, nothing lost, and SQL only if asked for.
 
 The parts, in the order in which a call passes through them:
 
+- ``choices``: what the user may choose;
 - ``arguments``: which arguments of a decorated function are looked at, worked out once;
-- ``standing``: what one instance is to the session, and the step that follows from it;
-- ``graph``: what an instance has in memory, and which of its attributes were changed;
+- ``attaching``: one call, from the instances found to the values passed;
+- ``containers``: what contains the instances, and is rebuilt around what replaces them;
 - ``plan``: the steps of one whole call, all decided before the first is carried out;
+- ``standing``: what one instance is to the session, and the step that follows from it;
+- ``graph`` and ``changes``: what an instance has in memory, and what was changed there;
+- ``merging``: the changes of an instance compared with what the session has;
+- ``copies`` and ``writing``: how steps are carried out;
 - ``refusals``: what is said when a step is refused;
 - ``memory`` and ``deletions``: what outlives a call, such as the rows that a running transaction
   deleted.
@@ -16,8 +21,15 @@ Sessions are SQLAlchemy's synchronous ones; of an ``AsyncSession``, pass the ``s
 from __future__ import annotations
 
 from flask_reqsession.reattachment.arguments import ArgumentPlan
+from flask_reqsession.reattachment.attaching import attach
+from flask_reqsession.reattachment.choices import ReattachChoices, ReattachOptions, reattach_options
 from flask_reqsession.reattachment.memory import Memory
-from flask_reqsession.reattachment.plan import attach
-from flask_reqsession.reattachment.standing import Standing, Step
 
-__all__ = ["ArgumentPlan", "Memory", "Standing", "Step", "attach"]
+__all__ = [
+    "ArgumentPlan",
+    "Memory",
+    "ReattachChoices",
+    "ReattachOptions",
+    "attach",
+    "reattach_options",
+]

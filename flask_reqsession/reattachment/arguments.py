@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqlalchemy.orm.attributes import instance_state
 from werkzeug.local import LocalProxy
 
-from flask_reqsession.reattachment.graph import unwrapped
+from flask_reqsession.reattachment.attaching import attach_all
+from flask_reqsession.reattachment.choices import DEFAULTS
+from flask_reqsession.reattachment.containers import CONTAINERS, FIELDS, PLAIN, are_attached
 from flask_reqsession.reattachment.memory import Memory
-from flask_reqsession.reattachment.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from sqlalchemy.orm import Session
+
+    from flask_reqsession.reattachment.choices import ReattachOptions
 
 Slot: TypeAlias = tuple[int, str, object]
 """Where a call may have an argument: index, keyword, and the value if it has neither.
@@ -42,10 +45,23 @@ class ArgumentPlan:
     TypeError: pay() has no parameter 'usr' to reattach. Its parameters are: user, amount. ...
     """
 
-    __slots__ = ("_defaults", "_extra", "_function", "_keywords", "_rest", "_rest_name", "_slots")
+    __slots__ = (
+        "_defaults",
+        "_extra",
+        "_function",
+        "_keywords",
+        "_options",
+        "_rest",
+        "_rest_name",
+        "_slots",
+    )
 
     def __init__(
-        self, function: str, signature: inspect.Signature, names: Collection[str] = ()
+        self,
+        function: str,
+        signature: inspect.Signature,
+        names: Collection[str] = (),
+        options: ReattachOptions = DEFAULTS,
     ) -> None:
         """Work out the slots of the watched parameters."""
         parameters = signature.parameters
@@ -53,6 +69,7 @@ class ArgumentPlan:
             if name not in parameters:
                 raise TypeError(_unknown(function, name, list(parameters)))
         self._function = function
+        self._options = options
         self._slots: tuple[Slot, ...] = ()
         self._rest = _NO_INDEX
         self._rest_name = ""
@@ -82,6 +99,7 @@ class ArgumentPlan:
         # The hot path, written out: the usual call has everything in its session already.
         key = session.hash_key
         doubtful = memory is None or key in memory.deleted.sessions
+        containers: list[object] | None = None
         count = len(args)
         slots: Sequence[Slot] = self._slots
         if count > self._rest or (self._extra and kwargs):
@@ -90,37 +108,35 @@ class ArgumentPlan:
             for index, keyword, default in slots:
                 value = args[index] if index < count else kwargs.get(keyword, default)
                 kind = type(value)
+                if kind in PLAIN:
+                    continue
                 if hasattr(kind, "__mapper__"):
                     state = instance_state(value)
                     if state.session_id != key or (doubtful and state.was_deleted):
                         break
+                elif issubclass(kind, CONTAINERS) or hasattr(kind, FIELDS):
+                    containers = [value] if containers is None else [value, *containers]
                 elif issubclass(kind, LocalProxy):
                     break
             else:
-                return args, kwargs
+                if containers is None or are_attached(containers, key, doubtful=doubtful):
+                    return args, kwargs
         except AttributeError:
             # An instance that __init__ has not reached. The long way round knows it.
             pass
-        plan = Plan(session, memory or Memory())
-        replaced = self._decide(plan, slots, args, kwargs)
-        plan.carry_out(reattached)
+        values = [
+            args[index] if index < count else kwargs.get(keyword, default)
+            for index, keyword, default in slots
+        ]
+        places = [(self._function, keyword) for _, keyword, _ in slots]
+        pairs = zip(values, places, strict=True)
+        passed = attach_all(session, [*pairs], memory or Memory(), self._options, reattached)
+        replaced = [
+            (slot, new)
+            for slot, old, new in zip(slots, values, passed, strict=True)
+            if new is not old
+        ]
         return self._rebuilt(args, kwargs, replaced) if replaced else (args, kwargs)
-
-    def _decide(
-        self, plan: Plan, slots: Sequence[Slot], args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> list[tuple[Slot, object]]:
-        """Return the slots whose arguments are replaced, with what replaces them."""
-        count = len(args)
-        replaced: list[tuple[Slot, object]] = []
-        for slot in slots:
-            index, keyword, default = slot
-            value = args[index] if index < count else kwargs.get(keyword, default)
-            model = value if hasattr(type(value), "__mapper__") else unwrapped(value)
-            passed = plan.take(model, (self._function, keyword))
-            if passed is not value:
-                replaced.append((slot, passed))
-        plan.settle()
-        return replaced
 
     def _rebuilt(
         self,

@@ -1,4 +1,4 @@
-"""What an instance has in memory: its state, its related instances, its changes. No SQL."""
+"""What an instance has in memory: its state, its related instances, its history. No SQL."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def state_of(value: object) -> InstanceState[object] | None:
     except AttributeError:
         # Made by __new__ alone: there is nothing to attach yet.
         return None
+
+
+def is_never_loaded(relationship: RelationshipProperty[object]) -> bool:
+    """Tell a dynamic or write-only collection: all that it has in memory is its changes."""
+    return relationship.lazy in {"dynamic", "write_only"}
 
 
 def is_proxy(value: object) -> TypeGuard[LocalProxy[object]]:
@@ -109,25 +114,16 @@ class Graph:
         return relationships, found
 
 
-def changed_attributes(instance: object) -> list[str]:
-    """Return the names of the attributes with changes that wait for a flush."""
-    state = instance_state(instance)
-    if not state.modified:
-        return []
-    # A view-only relationship never has any: SQLAlchemy does not follow its changes.
-    attributes = (*state.mapper.column_attrs, *state.mapper.relationships)
-    return [prop.key for prop in attributes if _history(instance, prop.key).has_changes()]
-
-
 def _links_of_changed(instance: object, relations: Iterable[Relation]) -> Iterator[Link]:
     loaded = instance_dict(instance)
     for name, _, cascades, relationship in relations:
-        for member in _history(instance, name).sum():
+        for member in history_of(instance, name).sum():
             if member is not None:
                 yield member, relationship, cascades and name in loaded
 
 
-def _history(instance: object, name: str) -> History:
+def history_of(instance: object, name: str) -> History:
+    """Return the changes of an attribute that wait for a flush, without SQL."""
     # Only what is not loaded has a queue, and SQLAlchemy asserts that.
     passive = _LOADED if name in instance_dict(instance) else _QUEUED
     return get_history(instance, name, passive)

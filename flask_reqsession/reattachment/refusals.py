@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession.errors import (
     ForeignInstanceError,
@@ -15,18 +16,17 @@ from flask_reqsession.errors import (
     ReattachConflictError,
     ReattachError,
 )
-from flask_reqsession.reattachment.graph import changed_attributes
-from flask_reqsession.reattachment.standing import FOREIGN, GONE, Standing
+from flask_reqsession.reattachment.standing import FOREIGN_NEW, GONE, Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import InstanceState, RelationshipProperty
 
 Place: TypeAlias = tuple[str, str]
 """Function and argument that an instance was passed as; both are empty outside a call."""
 
-_WITHOUT_CHANGES: Final = (
-    "Make the changes on this session's own instances, or pass an argument without changes."
-)
+NOWHERE: Final[Place] = ("", "")
 
 
 def refusal(
@@ -40,43 +40,46 @@ def refusal(
     ``loaded_by`` is the relationship that leads to it; None for an argument itself.
     """
     state = instance_state(instance)
-    row = _row(state)
-    refused = f"{row}{_via(loaded_by)} cannot be attached{_words(place)}"
+    refused = f"{_row(state)}{_via(loaded_by)} cannot be attached{_words(place)}"
     if standing is GONE:
         return MissingRowError(
             f"{refused}: its row was deleted. Do not pass it on after the delete; "
             f"to have such a row again, add a new {state.class_.__name__}."
         )
-    if standing is FOREIGN:
+    if standing is FOREIGN_NEW:
         return ForeignInstanceError(
-            f"{refused}: it belongs to another session that is still open. Close that session, or "
-            "expunge the instance from it, or pass this session's own instance of the row."
+            f"{refused}: another session that is still open is about to insert it. Commit there "
+            "first, or expunge it from that session."
         )
-    if loaded_by is None:
-        return ReattachConflictError(
-            f"{refused}: {_changes(instance)}, and this session holds another instance of the row. "
-            f"{_WITHOUT_CHANGES}"
+    if state.modified or instance in getattr(state.session, "deleted", ()):
+        return ForeignInstanceError(
+            f"{refused}: it belongs to another session that is still open, and has changes there "
+            "that were not flushed. Flush or commit them there first, or make the changes on this "
+            "session's own instance of the row."
         )
-    return ReattachConflictError(
-        f"{refused}: this session holds another instance of {row}, and a row has one instance in "
-        f"a session. Get the argument itself from this session, or load it without {loaded_by}."
+    return ForeignInstanceError(
+        f"{refused}: it belongs to another session that is still open. Close that session, or "
+        "expunge the instance from it, or pass this session's own instance of the row."
     )
 
 
-def left_behind(
-    instance: object, place: Place, loaded_by: RelationshipProperty[object]
-) -> ReattachConflictError:
-    """Return the error for a changed instance that only a replaced argument leads to."""
-    row = _row(instance_state(instance))
+def conflicting(instance: object, names: Sequence[str], place: Place) -> ReattachConflictError:
+    """Return the error for attributes that were changed differently on both sides."""
     return ReattachConflictError(
-        f"{row}{_via(loaded_by)} cannot be attached{_words(place)}: {_changes(instance)}, and the "
-        "argument that leads to it is replaced by this session's own instance of its row. "
-        f"{_WITHOUT_CHANGES}"
+        f"{_row(instance_state(instance))} cannot be attached{_words(place)}: {', '.join(names)} "
+        "was changed in it, and to something else in this session, which holds another instance "
+        "of the row. Load it anew and repeat the change, or say whose value counts: "
+        'conflict="argument" or conflict="session".'
     )
 
 
-def _changes(instance: object) -> str:
-    return f"it carries changes of {', '.join(changed_attributes(instance))}"
+def stale(instance: object, place: Place) -> StaleDataError:
+    """Return SQLAlchemy's error for a changed instance of an old version of its row."""
+    return StaleDataError(
+        f"{_row(instance_state(instance))} cannot be attached{_words(place)}: it was changed, and "
+        "it was loaded with another version of its row than this session has. Load it anew and "
+        "repeat the change."
+    )
 
 
 def _row(state: InstanceState[object]) -> str:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 class Step(Enum):
     """What is done about one instance."""
 
-    KEEP = "pass it as it is"
+    KEEP = "leave it as it is"
     ATTACH = "attach the same object"
-    SUBSTITUTE = "pass the session's own instance of the row instead"
+    SUBSTITUTE = "use the session's own instance of the row instead"
+    CARRY_OVER = "use the session's own instance, with the changes carried over to it"
+    COPY = "use a new instance in the session, with the values that this one has loaded"
     REFUSE = "raise, and touch nothing"
 
 
@@ -25,32 +27,35 @@ class Step(Enum):
 KEEP: Final = Step.KEEP
 ATTACH: Final = Step.ATTACH
 SUBSTITUTE: Final = Step.SUBSTITUTE
+CARRY_OVER: Final = Step.CARRY_OVER
+COPY: Final = Step.COPY
 REFUSE: Final = Step.REFUSE
 
 
 class Standing(Enum):
     """What a model instance is to one session, and the step that follows.
 
-    The step depends on whether the instance is an argument of the call, without or with changes
-    that wait for a flush, or is only related to one, as something that it has loaded.
+    The step is the same for an argument and for what an argument has loaded. It depends on whether
+    the instance has changes that wait for a flush. ``docs/reattachment.md`` shows the table.
 
-    >>> Standing.TAKEN.unchanged.name, Standing.TAKEN.changed.name, Standing.TAKEN.related.name
-    ('SUBSTITUTE', 'REFUSE', 'REFUSE')
+    >>> Standing.TAKEN.unchanged.name, Standing.TAKEN.changed.name
+    ('SUBSTITUTE', 'CARRY_OVER')
     """
 
-    # What it is; the step if unchanged, if changed, if only related.
-    OURS = "in this session, or about to be", KEEP, KEEP, KEEP
-    TRANSIENT = "never saved, and in no session", KEEP, KEEP, KEEP
-    FREE = "detached, and this session has no instance of its row", ATTACH, ATTACH, ATTACH
-    TAKEN = "detached, and this session has another instance of its row", SUBSTITUTE, REFUSE, REFUSE
-    FOREIGN = "in another session that is still open", REFUSE, REFUSE, REFUSE
-    GONE = "its row was deleted", REFUSE, REFUSE, REFUSE
+    # What it is; the step if unchanged; if changed.
+    OURS = "in this session, or about to be", KEEP, KEEP
+    TRANSIENT = "never saved, and in no session", KEEP, KEEP
+    FREE = "detached, and this session has no instance of its row", ATTACH, ATTACH
+    TAKEN = "detached, and this session has another instance of its row", SUBSTITUTE, CARRY_OVER
+    FOREIGN = "in another live session, and this one has no instance of its row", COPY, REFUSE
+    FOREIGN_TAKEN = "in another live session, and this one has an instance, too", SUBSTITUTE, REFUSE
+    FOREIGN_NEW = "never saved, and in another live session", REFUSE, REFUSE
+    GONE = "its row was deleted", REFUSE, REFUSE
 
-    def __init__(self, meaning: str, unchanged: Step, changed: Step, related: Step) -> None:
+    def __init__(self, meaning: str, unchanged: Step, changed: Step) -> None:
         self.meaning = meaning
         self.unchanged = unchanged
         self.changed = changed
-        self.related = related
 
 
 OURS: Final = Standing.OURS
@@ -58,7 +63,11 @@ TRANSIENT: Final = Standing.TRANSIENT
 FREE: Final = Standing.FREE
 TAKEN: Final = Standing.TAKEN
 FOREIGN: Final = Standing.FOREIGN
+FOREIGN_TAKEN: Final = Standing.FOREIGN_TAKEN
+FOREIGN_NEW: Final = Standing.FOREIGN_NEW
 GONE: Final = Standing.GONE
+
+FOREIGNERS: Final = frozenset({FOREIGN, FOREIGN_TAKEN, FOREIGN_NEW})
 
 
 def standing_of(
@@ -77,16 +86,22 @@ def standing_of(
     if state.was_deleted:
         return GONE, None
     # The id outlives its session.
-    if state.session_id is not None and (owner := state.session) is not None:
-        return (OURS if owner is session else FOREIGN), None
+    owner = None if state.session_id is None else state.session
+    if owner is session:
+        return OURS, None
     key = state.key
     if key is None:
-        return TRANSIENT, None
+        return (TRANSIENT if owner is None else FOREIGN_NEW), None
     holder = claims.get(key)
     if holder is None:
         holder = session.identity_map.get(key)
-    if holder is None:
-        return (GONE if deleted is not None and deleted.holds(session, key) else FREE), None
     if holder is instance:
         return OURS, holder
-    return (GONE if holder in session.deleted else TAKEN), holder
+    if holder is None:
+        is_gone = deleted is not None and deleted.holds(session, key)
+    else:
+        is_gone = holder in session.deleted
+    if is_gone:
+        return GONE, holder
+    free, taken = (FREE, TAKEN) if owner is None else (FOREIGN, FOREIGN_TAKEN)
+    return (free if holder is None else taken), holder

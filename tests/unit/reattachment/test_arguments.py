@@ -201,15 +201,16 @@ def test_a_refused_argument_leaves_the_others_alone(session: Session) -> None:
     """All arguments are decided before the first is attached."""
     attach(session, own := detached(1))
     fine, changed = detached(2), detached(1)
-    changed.name = "eve"
+    changed.name, own.name = "eve", "own"
 
     with pytest.raises(ReattachConflictError) as caught:
         plan_of(pay).apply(session, (fine,), {"note": changed})
 
     assert str(caught.value) == (
-        "User 1 cannot be attached as argument 'note' of pay(): it carries changes of name, and "
-        "this session holds another instance of the row. Make the changes on this session's own "
-        "instances, or pass an argument without changes."
+        "User 1 cannot be attached as argument 'note' of pay(): name was changed in it, and to "
+        "something else in this session, which holds another instance of the row. Load it anew "
+        'and repeat the change, or say whose value counts: conflict="argument" or '
+        'conflict="session".'
     )
     assert list(session) == [own]
 
@@ -222,7 +223,7 @@ def test_messages_name_the_argument(session: Session, memory: Memory | None) -> 
 
     attach(session, own := detached())
     changed = detached()
-    changed.name = "eve"
+    changed.name, own.name = "eve", "own"
     plan = plan_of(show)
 
     with pytest.raises(ReattachConflictError, match=r" as argument 'user' of show\(\): "):
@@ -315,7 +316,7 @@ def test_other_proxies_pass_untouched(session: Session) -> None:
         MagicMock(),
         None,
         5,
-        [detached()],
+        [User(id=1)],
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -1,0 +1,103 @@
+"""Reattach values: find the instances in them, decide, carry out, rebuild what contains them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from sqlalchemy.orm.attributes import instance_state
+
+from flask_reqsession.reattachment.choices import DEFAULTS
+from flask_reqsession.reattachment.containers import MISSING, Contents
+from flask_reqsession.reattachment.graph import state_of, unwrapped
+from flask_reqsession.reattachment.memory import Memory
+from flask_reqsession.reattachment.plan import plan_of
+from flask_reqsession.reattachment.refusals import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from flask_reqsession.reattachment.choices import ReattachOptions
+    from flask_reqsession.reattachment.refusals import Place
+
+T = TypeVar("T")
+
+
+def attach(
+    session: Session,
+    instance: T,
+    *,
+    memory: Memory | None = None,
+    options: ReattachOptions = DEFAULTS,
+    reattached: Callable[[object], None] | None = None,
+) -> T:
+    """Return ``instance`` attached to ``session``, or the session's own instance of its row.
+
+    A detached instance is attached as the same object: no SQL, nothing expires, its changes are
+    kept, and what it has loaded comes along. If the session already holds its row, the session's
+    instance is returned instead, with the changes carried over to it. A container is rebuilt if
+    anything in it is replaced. What is no model instance, was never saved, or is in the session
+    already is returned untouched.
+
+    ``memory`` lets it refuse rows that the running transaction deleted, and saves time.
+    ``reattached`` is called with what takes the place of each instance that was attached or
+    replaced.
+
+    Raises ``MissingRowError`` if the row was deleted, ``ForeignInstanceError`` if the instance is
+    in another live session and has changes there, ``ReattachConflictError`` if the session has
+    changed the same attribute. Then nothing has been touched.
+
+    >>> from sqlalchemy import Integer, create_engine
+    >>> from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+    >>> class Base(DeclarativeBase): ...
+    >>> class User(Base):
+    ...     __tablename__ = "user"
+    ...     id = mapped_column(Integer, primary_key=True)
+    >>> engine = create_engine("sqlite://")
+    >>> Base.metadata.create_all(engine)
+    >>> with Session(engine, expire_on_commit=False) as session, session.begin():
+    ...     user = User(id=1)
+    ...     session.add(user)
+    >>> with Session(engine) as session:
+    ...     attach(session, user) is user, user in session
+    (True, True)
+    """
+    if hasattr(type(instance), "__mapper__"):
+        try:
+            state = instance_state(instance)
+        except AttributeError:
+            return instance
+        here = state.session_id == session.hash_key and not state.was_deleted
+        if here and not options.refresh:
+            return instance
+    values = [(instance, NOWHERE)]
+    memory = memory or Memory()
+    return cast("T", attach_all(session, values, memory, options, reattached)[0])
+
+
+def attach_all(
+    session: Session,
+    values: Sequence[tuple[object, Place]],
+    memory: Memory,
+    options: ReattachOptions,
+    reattached: Callable[[object], None] | None,
+) -> list[object]:
+    """Do what :func:`attach` does with several values at once: all of them, or none."""
+    contents = Contents()
+    arguments = [model for value, place in values for model in contents.models(value, place)]
+    if not arguments:
+        return [value for value, _ in values]
+    plan = plan_of(session, memory, options, arguments)
+
+    def replace(member: object) -> object:
+        model = unwrapped(member)
+        if state_of(model) is None:
+            return model
+        target = plan.target(model)
+        return MISSING if target is None else target
+
+    new = contents.rebuilt(replace)
+    plan.carry_out(reattached)
+    results = (new[id(value)] if id(value) in new else replace(value) for value, _ in values)
+    return [None if result is MISSING else result for result in results]

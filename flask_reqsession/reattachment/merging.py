@@ -1,0 +1,205 @@
+"""Carry changes over from an instance to the session's own one of the same row.
+
+Each changed attribute has three sides: what the argument started from, what it is there now, and
+what it is in the session. Where only the argument differs from its start, its value is carried
+over; where both do, and not to the same value, that is a conflict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy.orm import RelationshipDirection
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+
+from flask_reqsession.reattachment.changes import (
+    UNKNOWN,
+    Change,
+    ColumnChange,
+    MembersChange,
+    ReferenceChange,
+    loaded_value,
+)
+from flask_reqsession.reattachment.graph import is_never_loaded
+from flask_reqsession.reattachment.writing import (
+    Resolve,
+    add_member,
+    remove_member,
+    write_column,
+    write_reference,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.orm import InstanceState, RelationshipProperty
+
+Write: TypeAlias = "tuple[Callable[[object, str, object], None], object, str, object]"
+"""A function of ``writing``, and its three arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The changes of one instance, and the session's own instance that they are carried over to."""
+
+    argument: object
+    holder: object
+    changes: list[Change]
+
+    def unread(self) -> list[str]:
+        """Return the attributes of the holder that must be loaded before anything is decided."""
+        if instance_state(self.holder).session_id is None:
+            return []  # it is about to be attached, and what it has not loaded it has not changed
+        loaded = instance_dict(self.holder)
+        version = self._version()
+        needed = {change.name for change in self.changes if _is_needed(change, self.holder)}
+        if version is not None:
+            needed.add(version)
+        return sorted(name for name in needed if name not in loaded)
+
+    def is_stale(self) -> bool:
+        """Whether the argument was loaded with another version of the row than the holder has."""
+        name = self._version()
+        if name is None:
+            return False
+        versions = loaded_value(self.argument, name), loaded_value(self.holder, name)
+        return UNKNOWN not in versions and versions[0] != versions[1]
+
+    def writes(self, resolve: Resolve, prefer: str) -> tuple[list[Write], list[str]]:
+        """Return what is to be written to the holder, and the names of conflicting attributes.
+
+        ``prefer`` says whose value counts in a conflict: ``"argument"``, ``"session"``, or
+        ``"raise"``, which lists the conflict.
+        """
+        writes: list[Write] = []
+        conflicts: list[str] = []
+        for change in self.changes:
+            if isinstance(change, MembersChange):
+                writes += _member_writes(change, self.holder, resolve)
+                continue
+            differs, conflicting = self._compare(change, resolve)
+            if conflicting and prefer == "raise":
+                conflicts.append(change.name)
+            elif differs and not (conflicting and prefer == "session"):
+                writes.append(_write_of(change, self.holder, resolve))
+        return writes, conflicts
+
+    def _compare(
+        self, change: ColumnChange | ReferenceChange, resolve: Resolve
+    ) -> tuple[bool, bool]:
+        """Tell whether the holder differs from the argument, and whether both were changed."""
+        if isinstance(change, ColumnChange):
+            return _compare_column(change, self.holder)
+        return _compare_reference(change, self.argument, self.holder, resolve)
+
+    def _version(self) -> str | None:
+        mapper = instance_state(self.argument).mapper
+        column = mapper.version_id_col
+        return None if column is None else mapper.get_property_by_column(column).key
+
+
+def _is_needed(change: Change, holder: object) -> bool:
+    if isinstance(change, ColumnChange):
+        return change.base is not UNKNOWN
+    if is_never_loaded(change.relationship):
+        return False
+    # The foreign key says as much as the reference.
+    return isinstance(change, MembersChange) or not _keys(holder, change.relationship)
+
+
+def _compare_column(change: ColumnChange, holder: object) -> tuple[bool, bool]:
+    current = instance_dict(holder).get(change.name, UNKNOWN)
+    if current is UNKNOWN:
+        return True, False
+    same = change.column.columns[0].type.compare_values
+    if same(current, change.value):
+        return False, False
+    if change.base is UNKNOWN:
+        return True, loaded_value(holder, change.name) is not current
+    return True, not same(current, change.base)
+
+
+def _compare_reference(
+    change: ReferenceChange, argument: object, holder: object, resolve: Resolve
+) -> tuple[bool, bool]:
+    loaded = instance_dict(holder)
+    relationship = change.relationship
+    value = None if change.value is None else resolve(change.value)
+    if change.name in loaded:
+        current = loaded[change.name]
+        if current is value:
+            return False, False
+        if change.base is not UNKNOWN:
+            return True, not _same_row(current, change.base)
+        if loaded_value(holder, change.name) is not current:
+            return True, True
+    keys = _keys(holder, relationship)
+    bases = tuple(loaded_value(argument, name) for name in _key_names(holder, relationship))
+    if not keys or UNKNOWN in bases:
+        return True, False
+    return True, keys != bases and keys != _remote_keys(value, relationship)
+
+
+def _same_row(one: object, other: object) -> bool:
+    if one is None or other is None:
+        return one is other
+    key: object = instance_state(one).key
+    return one is other or (key is not None and key == instance_state(other).key)
+
+
+def _key_names(instance: object, relationship: RelationshipProperty[object]) -> list[str]:
+    """Return the attributes with the foreign key of a reference, or none: it is elsewhere."""
+    if relationship.direction is not RelationshipDirection.MANYTOONE:
+        return []
+    mapper = instance_state(instance).mapper
+    pairs = relationship.local_remote_pairs or ()
+    return [mapper.get_property_by_column(local).key for local, _ in pairs]
+
+
+def _keys(instance: object, relationship: RelationshipProperty[object]) -> tuple[object, ...]:
+    """Return the loaded foreign key of a reference, or nothing."""
+    loaded = instance_dict(instance)
+    names = _key_names(instance, relationship)
+    return tuple(loaded[name] for name in names if name in loaded) if names else ()
+
+
+def _remote_keys(value: object, relationship: RelationshipProperty[object]) -> tuple[object, ...]:
+    pairs = relationship.local_remote_pairs or ()
+    if value is None:
+        return (None,) * len(pairs)
+    mapper, loaded = instance_state(value).mapper, instance_dict(value)
+    return tuple(loaded.get(mapper.get_property_by_column(remote).key) for _, remote in pairs)
+
+
+def _write_of(change: ColumnChange | ReferenceChange, holder: object, resolve: Resolve) -> Write:
+    if isinstance(change, ColumnChange):
+        return write_column, holder, change.name, change.value
+    value = None if change.value is None else resolve(change.value)
+    return write_reference, holder, change.name, value
+
+
+def _member_writes(change: MembersChange, holder: object, resolve: Resolve) -> Iterable[Write]:
+    for member in change.removed:
+        target = resolve(member)
+        if target is not None and not _has_moved(target, holder, change.relationship):
+            yield remove_member, holder, change.name, target
+    for member in change.added:
+        target = resolve(member)
+        if target is not None:
+            yield add_member, holder, change.name, target
+
+
+def _has_moved(child: object, parent: object, relationship: RelationshipProperty[object]) -> bool:
+    """Whether a removed child belongs to another parent by now: it is left there."""
+    if relationship.direction is not RelationshipDirection.ONETOMANY:
+        return False
+    children: InstanceState[object] = instance_state(child)
+    loaded, own = instance_dict(child), instance_dict(parent)
+    for local, remote in relationship.local_remote_pairs or ():
+        name = children.mapper.get_property_by_column(remote).key
+        value = loaded.get(name)
+        key = instance_state(parent).mapper.get_property_by_column(local).key
+        if value is not None and key in own and value != own[key]:
+            return True
+    return False

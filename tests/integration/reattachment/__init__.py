@@ -1,0 +1,1 @@
+"""Reattachment, with databases."""

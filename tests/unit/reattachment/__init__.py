@@ -1,0 +1,1 @@
+"""Reattachment, without a database."""
