@@ -25,6 +25,7 @@ from flask_reqsession.errors import (
     UncommittedChangesWarning,
     UnexpectedRollbackError,
 )
+from flask_reqsession.hooks import before_commit, on_commit, on_completion, on_rollback
 from flask_reqsession.manager import RequestScopedSessionManager
 from flask_reqsession.options import Propagation, Retry, TransactionOutcome
 from flask_reqsession.selection import current_manager
@@ -53,7 +54,11 @@ __all__ = [
     "TransactionTimeoutError",
     "UncommittedChangesWarning",
     "UnexpectedRollbackError",
+    "before_commit",
     "current_manager",
+    "on_commit",
+    "on_completion",
+    "on_rollback",
     "reattach_args",
     "set_rollback_only",
     "transactional",

@@ -9,7 +9,9 @@ from flask_reqsession.options import DEFAULT_BIND
 from flask_reqsession.selection import current_keeper
 
 if TYPE_CHECKING:
+    from flask_reqsession.ports import Port
     from flask_reqsession.scope import Scope
+    from flask_reqsession.units import Unit
 
 
 def set_rollback_only(*, bind: str = DEFAULT_BIND) -> None:
@@ -32,12 +34,22 @@ def running_scope(what: str, bind: str) -> Scope:
 
     :raises NoActiveScopeError: there is none; ``what`` is who asked.
     """
-    unit = current_keeper().here(what).unit
-    for ports in (unit.ports, unit.async_ports):
-        port = ports.get(bind)
+    scope = scope_in(current_keeper().here(what).unit, bind)
+    if scope is None:
+        raise NoActiveScopeError(
+            f"{what} needs a running transaction scope, and there is none for bind {bind!r}. Call "
+            "it from a @transactional function or inside session_scope()."
+        )
+    return scope
+
+
+def scope_in(unit: Unit, bind: str, *, awaiting: bool = False) -> Scope | None:
+    """Return the scope that runs on the session of ``bind``, on the synchronous one first.
+
+    ``awaiting`` asks for one whose end is awaited, in an event loop.
+    """
+    ports: tuple[Port | None, ...] = (unit.ports.get(bind), unit.async_ports.get(bind))
+    for port in ports[awaiting:]:
         if port is not None and port.scope is not None:
             return port.scope
-    raise NoActiveScopeError(
-        f"{what} needs a running transaction scope, and there is none for bind {bind!r}. Call it "
-        "from a @transactional function or inside session_scope()."
-    )
+    return None

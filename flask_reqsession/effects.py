@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from flask_reqsession.options import TransactionOutcome
+    from flask_reqsession.pending import Hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +68,13 @@ class Sleep:
     seconds: float
 
 
-Request: TypeAlias = Effect | Sleep
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A request to run ``hook``, which is told ``outcome`` if it waits for one."""
+
+    hook: Hook
+    outcome: TransactionOutcome | None = None
+
+
+Request: TypeAlias = Effect | Sleep | Run
 Flow: TypeAlias = Generator[Request, Outcome, Outcome]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sqlalchemy.pool import StaticPool
 
+from flask_reqsession.completion import completed_flow
 from flask_reqsession.errors import PropagationError, ReqSessionError, ScopeOwnershipError
 from flask_reqsession.flows import (
     bare_flow,
@@ -160,7 +161,8 @@ class Entering(ABC, Generic[PortT]):
         retry = self._spec.retry
         if retry is None:
             return self._attempt(transaction_flow)
-        return retried_flow(lambda: self._attempt(transaction_flow), retry(), self._is_kept)
+        attempts = retried_flow(lambda: self._attempt(transaction_flow), retry(), self._is_kept)
+        return self._completed(attempts)
 
     def _is_kept(self) -> bool:
         return self._scope is not None and self._scope.state is ScopeState.COMMITTED
@@ -172,6 +174,15 @@ class Entering(ABC, Generic[PortT]):
         )
         outcome = yield from flow_of(self._scope)
         self.port.scope = self._outer
+        if self._scope.hooks is not None and spec.retry is None:
+            return (yield from completed_flow(self._scope, self._scope.hooks, outcome))
+        return outcome
+
+    def _completed(self, attempts: Flow) -> Flow:
+        """Run the hooks of the last of the ``attempts``; those of the others are dropped."""
+        outcome = yield from attempts
+        if self._scope is not None and self._scope.hooks is not None:
+            return (yield from completed_flow(self._scope, self._scope.hooks, outcome))
         return outcome
 
     def _salvage(self, error: BaseException) -> Flow:

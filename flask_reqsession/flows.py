@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Final, Protocol, TypeAlias
 
+from flask_reqsession.causes import caused_after, note, with_note
+from flask_reqsession.completion import completed_flow, count_due
 from flask_reqsession.effects import (
     BEGIN,
     CALL,
@@ -27,8 +29,11 @@ from flask_reqsession.effects import (
     Ok,
     Outcome,
     Request,
+    Run,
     Sleep,
 )
+from flask_reqsession.options import TransactionOutcome
+from flask_reqsession.pending import HookKind, PendingHooks
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 
@@ -37,6 +42,9 @@ UNANSWERED: Final[Outcome] = Ok("unanswered")
 
 _Answer: TypeAlias = tuple[Outcome, Outcome | None]
 """What the caller gets, and what instead if the unit is to be rolled back."""
+
+Refusing: TypeAlias = Generator[Request, Outcome, Outcome | None]
+"""A part of a flow that returns what the caller gets if the unit is to be rolled back."""
 
 
 def transaction_flow(scope: Scope) -> Flow:
@@ -52,9 +60,16 @@ def transaction_flow(scope: Scope) -> Flow:
     if refusal is not None:
         return (yield from _undo(scope, refusal, ROLLBACK))
     flushed = yield FLUSH
-    done = flushed if isinstance(flushed, Failed) else (yield COMMIT)
+    if scope.hooks is not None and isinstance(flushed, Ok):
+        refusal = yield from _before_commit(scope, scope.hooks, body)
+        if refusal is not None:
+            return (yield from _undo(scope, refusal, ROLLBACK))
+    done = flushed
+    if isinstance(flushed, Ok):
+        scope.sends_commit = True
+        done = yield COMMIT
     if isinstance(done, Failed):
-        failed = _caused_after(done, body)
+        failed = caused_after(done, body)
         if not done.done:
             end = ScopeState.UNKNOWN if done.done is None else ScopeState.ROLLED_BACK
             return (yield from _undo(scope, failed, ROLLBACK, end))
@@ -81,7 +96,7 @@ def savepoint_flow(scope: Scope, outer: Scope) -> Flow:
         return (yield from _undo_savepoint(scope, outer, refusal))
     released = yield RELEASE
     if isinstance(released, Failed):
-        return (yield from _undo_savepoint(scope, outer, _caused_after(released, body)))
+        return (yield from _undo_savepoint(scope, outer, caused_after(released, body)))
     scope.advance(ScopeState.COMMITTED)
     return body
 
@@ -103,7 +118,7 @@ def discarded_flow() -> Flow:
     """Run the body outside any transaction scope and roll back what it leaves behind."""
     body = yield CALL
     undone = yield ROLLBACK
-    return _with_note(body, undone, "ROLLBACK")
+    return with_note(body, undone, "ROLLBACK")
 
 
 def closing_flow(inner: Flow) -> Flow:
@@ -115,7 +130,7 @@ def closing_flow(inner: Flow) -> Flow:
     outcome = yield from inner
     closed = yield CLOSE
     if isinstance(outcome, Failed):
-        return _with_note(outcome, closed, "CLOSE")
+        return with_note(outcome, closed, "CLOSE")
     return outcome
 
 
@@ -168,7 +183,7 @@ def retried_flow(
             return outcome
         waited = yield from _pause(policy, attempt, outcome.error)
         if isinstance(waited, Failed):
-            return _caused_after(waited, outcome)
+            return caused_after(waited, outcome)
         del outcome  # its traceback holds what the attempt had loaded
 
 
@@ -185,14 +200,25 @@ def _pause(policy: RetryPolicy, attempt: int, error: BaseException) -> Flow:
 def broken_flow(error: BaseException, scope: Scope | None, joined: Scope | None) -> Flow:
     """Clean up after a flow that ``error`` interrupted between two effects: a signal, say.
 
-    What it had joined is doomed, and what it had begun is rolled back.
+    What it had joined is doomed, and what it had begun is rolled back. Where COMMIT may have been
+    sent, nobody knows what became of it. Nothing that waits for a commit is run.
     """
     outcome = Failed(error)
     if joined is not None:
         joined.doom(error)
     elif scope is not None:
         undone = yield ROLLBACK
-        return _with_note(outcome, undone, "ROLLBACK")
+        if scope.state is ScopeState.ACTIVE:
+            unknown = scope.sends_commit
+            scope.advance(ScopeState.UNKNOWN if unknown else ScopeState.ROLLED_BACK)
+        kept = with_note(outcome, undone, "ROLLBACK")
+        if scope.hooks is None:
+            return kept
+        if scope.state is not ScopeState.COMMITTED:
+            return (yield from completed_flow(scope, scope.hooks, kept))
+        lost = count_due(scope.hooks, TransactionOutcome.COMMITTED)
+        if lost:
+            error.add_note(f"{scope.name} was committed, but {lost} of its hooks did not run.")
     return outcome
 
 
@@ -212,6 +238,22 @@ def _respond(scope: Scope, body: Outcome) -> Generator[Request, Outcome, _Answer
     return answer, None if refusal is UNANSWERED else refusal
 
 
+def _before_commit(scope: Scope, hooks: PendingHooks, body: Outcome) -> Refusing:
+    """Run what comes last before COMMIT, and flush what that left behind."""
+    while hooks.count(HookKind.BEFORE_COMMIT):
+        for hook in hooks.take(HookKind.BEFORE_COMMIT):
+            ran = yield Run(hook)
+            if isinstance(ran, Failed):
+                return caused_after(ran, body)
+        refusal = _verdict(scope, body, is_judged=True)
+        if refusal is not None:
+            return refusal
+        flushed = yield FLUSH
+        if isinstance(flushed, Failed):
+            return caused_after(flushed, body)
+    return None
+
+
 def _refusal(scope: Scope, body: Outcome) -> Outcome | None:
     """Return what the caller gets if the unit is to be rolled back, else None.
 
@@ -220,12 +262,14 @@ def _refusal(scope: Scope, body: Outcome) -> Outcome | None:
     try:
         return _verdict(scope, body)
     except BaseException as broken:  # noqa: BLE001 - a rule of the user's that fails
-        return _caused_after(Failed(broken), body)
+        return caused_after(Failed(broken), body)
 
 
-def _verdict(scope: Scope, body: Outcome) -> Outcome | None:
+def _verdict(scope: Scope, body: Outcome, *, is_judged: bool = False) -> Outcome | None:
     rejects: bool | None = False
-    if isinstance(body, Failed):
+    if is_judged:
+        ...  # and was to be committed
+    elif isinstance(body, Failed):
         if scope.rules.fails(body.error):
             return body
     elif rejects := scope.rules.rejects(body.value):
@@ -247,7 +291,7 @@ def _undo(
     scope.settle()
     if scope.committed_by_hand and isinstance(outcome, Failed):
         outcome.error.add_note(scope.what_stays())
-    return _with_note(outcome, undone, "ROLLBACK")
+    return with_note(outcome, undone, "ROLLBACK")
 
 
 def _undo_savepoint(scope: Scope, outer: Scope, outcome: Outcome) -> Flow:
@@ -259,48 +303,10 @@ def _undo_savepoint(scope: Scope, outer: Scope, outcome: Outcome) -> Flow:
         failed = undone
         if isinstance(outcome, Failed):
             failed = outcome
-            _note(failed, undone, "ROLLBACK")
+            note(failed, undone, "ROLLBACK")
         outer.doom(failed.error, scope.name)
         return failed
+    scope.split_hooks(TransactionOutcome.ROLLED_BACK)
     if scope.is_shared:
         outer.doom(scope.took_along())
     return outcome
-
-
-def _with_note(outcome: Outcome, later: Outcome, what: str) -> Outcome:
-    """Return ``outcome``, with a note where what came ``later`` failed.
-
-    A value that was to be rolled back, an error status say, is still the answer where ROLLBACK
-    fails: nothing of it was to be kept, and nothing is, on a connection that nobody gets any more.
-    Ctrl-C and the like go on.
-    """
-    if isinstance(later, Ok):
-        return outcome
-    if isinstance(outcome, Ok):
-        return outcome if isinstance(later.error, Exception) else later
-    _note(outcome, later, what)
-    return outcome
-
-
-def _note(failed: Failed, later: Failed, what: str) -> None:
-    failed.error.add_note(f"{what} also failed: {type(later.error).__name__}: {later.error}")
-
-
-def _caused_after(failed: Failed, body: Outcome) -> Failed:
-    """Keep the exception of the body at the far end of the contexts of what failed after it."""
-    if isinstance(body, Failed):
-        contexts = _contexts(failed.error)
-        if not any(context is body.error for context in contexts) and not any(
-            context is failed.error for context in _contexts(body.error)
-        ):
-            contexts[-1].__context__ = body.error
-    return failed
-
-
-def _contexts(error: BaseException) -> list[BaseException]:
-    contexts = [error]
-    while (context := contexts[-1].__context__) is not None:
-        if any(context is known for known in contexts):
-            break  # a loop, made by hand
-        contexts.append(context)
-    return contexts

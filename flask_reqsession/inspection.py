@@ -24,7 +24,6 @@ def describe(keeper: UnitKeeper, bind: str) -> dict[str, Any]:
         "has_session": exists,
         "owner": None if unit is None else unit.owner_name,
         "age_seconds": time.perf_counter() - port.opened_at if exists and port else None,
-        "pending_hooks": 0,
         **_of_session(mine),
         **_of_scope(None if mine is None else mine.scope or mine.paused),
     }
@@ -50,6 +49,7 @@ def _of_scope(scope: Scope | None) -> dict[str, Any]:
         "isolation": None,
         "read_only": False,
         "rollback_only": scope is not None and scope.is_doomed,
+        "pending_hooks": len((scope and scope.transaction.hooks) or ()),
     }
 
 

@@ -16,6 +16,7 @@ from flask_reqsession.contexts import (
 from flask_reqsession.databases import DatabaseManager
 from flask_reqsession.decorators import ReattachArgs, Transactional, WithRequestSession
 from flask_reqsession.errors import ConfigurationError, PropagationError
+from flask_reqsession.hooks import BeforeCommit, OnCommit, OnCompletion, OnRollback
 from flask_reqsession.inspection import describe
 from flask_reqsession.keeper import UnitKeeper
 from flask_reqsession.metrics import Metrics
@@ -73,6 +74,10 @@ class RequestScopedSessionManager:
         self.transactional: Transactional = Transactional(binding)
         self.with_request_session: WithRequestSession = WithRequestSession(binding)
         self.reattach_args: ReattachArgs = ReattachArgs(binding)
+        self.before_commit: BeforeCommit = BeforeCommit(binding)
+        self.on_commit: OnCommit = OnCommit(binding)
+        self.on_completion: OnCompletion = OnCompletion(binding)
+        self.on_rollback: OnRollback = OnRollback(binding)
         self._adopt()
         if app is not None:
             self.init_app(app)

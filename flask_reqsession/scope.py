@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from flask_reqsession.errors import PropagationError, UnexpectedRollbackError
 from flask_reqsession.options import ALLOW, RAISE
+from flask_reqsession.pending import Hook, HookKind, PendingHooks
 from flask_reqsession.states import ScopeState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flask_reqsession.options import ManualCommit
+    from flask_reqsession.options import ManualCommit, TransactionOutcome
 
 
 class OutcomeRules(Protocol):
@@ -43,6 +44,8 @@ class Scope:
     names the generators that are parts of this scope and stand between two steps, each with its
     savepoint if it has one; ``is_shared`` says of such a savepoint that its consumer wrote into it
     meanwhile. ``manual_commit`` is what a commit by hand does now: the innermost call decides.
+    meanwhile. ``hooks`` are those of the whole transaction, or, of a savepoint that was rolled
+    back, those that wait for just that; ``sends_commit`` says that COMMIT is on its way.
     """
 
     __slots__ = (
@@ -50,6 +53,7 @@ class Scope:
         "committed_by_hand",
         "culprit",
         "depth",
+        "hooks",
         "is_shared",
         "manual_commit",
         "name",
@@ -59,6 +63,7 @@ class Scope:
         "rollback_only",
         "rules",
         "savepoint",
+        "sends_commit",
         "state",
     )
 
@@ -80,12 +85,14 @@ class Scope:
         self.parent: Scope | None = parent
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.committed_by_hand: bool = False
+        self.hooks: PendingHooks | None = None
         self.is_shared: bool = False
         self.manual_commit: ManualCommit = manual_commit
         self.paused: list[tuple[str, Scope | None]] = []
         self.state: ScopeState = ScopeState.NEW
         self.rollback_only: bool = False
         self.savepoint: object = None
+        self.sends_commit: bool = False
         self.cause: BaseException | None = None
         self.culprit: str = ""
 
@@ -115,6 +122,35 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.parent
+
+    @property
+    def transaction(self) -> Scope:
+        """The scope around all others: it is the transaction, this one may be a savepoint."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+    def register(self, hook: Hook) -> None:
+        """Let ``hook`` wait for the end of the transaction.
+
+        :raises PropagationError: it should run before COMMIT, which is on its way.
+        """
+        transaction = self.transaction
+        if hook.kind is HookKind.BEFORE_COMMIT and transaction.sends_commit:
+            raise PropagationError(
+                f"before_commit({hook.name}) was called while the COMMIT of {transaction.name} was "
+                "on its way, and it would never run. Call it in the scope, or use on_commit()."
+            )
+        if transaction.hooks is None:
+            transaction.hooks = PendingHooks()
+        transaction.hooks.add(hook)
+
+    def split_hooks(self, outcome: TransactionOutcome) -> None:
+        """Take over what was registered in this savepoint, which ended with ``outcome``."""
+        hooks = self.transaction.hooks
+        if hooks is not None:
+            self.hooks = hooks.split(self, outcome)
 
     @property
     def is_doomed(self) -> bool:

@@ -7,9 +7,10 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from flask_reqsession.drivers import aattempt
-from flask_reqsession.effects import CLOSE, DONE, FLUSH, SAVEPOINT, Failed, Outcome, Sleep
+from flask_reqsession.effects import CLOSE, DONE, FLUSH, SAVEPOINT, Failed, Outcome, Run, Sleep
 from flask_reqsession.errors import ScopeOwnershipError
 from flask_reqsession.owners import borrowing_from, who_owns
+from flask_reqsession.pending import HookKind
 from flask_reqsession.ports.port import Port
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class AsyncSessionPort(Port):
         """Carry out ``request``; what it raises is the outcome."""
         if isinstance(request, Sleep):
             return await aattempt(lambda: asyncio.sleep(request.seconds))
+        if isinstance(request, Run):
+            return await self._run(request)
         if request is CLOSE:
             closed = await _shielded(aattempt(self.aclose))
             if isinstance(closed, Failed):
@@ -68,6 +71,22 @@ class AsyncSessionPort(Port):
         if request is FLUSH or request is SAVEPOINT:
             return await performed
         return await _shielded(performed)
+
+    async def _run(self, request: Run) -> Outcome:
+        """Run a hook.
+
+        A cancellation that came during COMMIT is not meant for what waited for the COMMIT: it
+        arrives after the hooks.
+        """
+        cancelled: BaseException | None = None
+        if request.hook.kind is not HookKind.BEFORE_COMMIT:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        ran = await aattempt(request.hook.task.arun, request.outcome)
+        _cancel_again(cancelled)
+        return ran
 
     async def aclose(self) -> None:
         """Roll back what is left, close the session and give the connection back. Only once."""
@@ -129,8 +148,13 @@ async def _shielded(work: Awaitable[Outcome]) -> Outcome:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
             cancelled = error
+    _cancel_again(cancelled)
+    return task.result()
+
+
+def _cancel_again(cancelled: BaseException | None) -> None:
+    """Let the cancellation that was caught arrive when the task waits next."""
     running = asyncio.current_task()
     if cancelled is not None and running is not None:
         running.uncancel()  # asyncio.timeout() counts: it is the same request again
         running.cancel(*cancelled.args)
-    return task.result()

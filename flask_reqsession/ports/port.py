@@ -15,11 +15,12 @@ from flask_reqsession.effects import (
     DONE,
     ROLLBACK,
     ROLLBACK_TO,
+    Effect,
     Failed,
     Ok,
     Outcome,
     Request,
-    Sleep,
+    Run,
 )
 from flask_reqsession.errors import (
     CommitOutcomeUnknownError,
@@ -49,10 +50,13 @@ class Port(WatchedSession):
         if self.of_parent:
             return DONE if request in _ENDS else Failed(self.refuse_child())
         try:
-            if isinstance(request, Sleep):
+            if isinstance(request, Effect):
+                if (value := self._verb(request.verb)()) is not None:
+                    return Ok(value)
+            elif isinstance(request, Run):
+                request.hook.task.run(request.outcome)
+            else:
                 time.sleep(request.seconds)
-            elif (value := self._verb(request.verb)()) is not None:
-                return Ok(value)
         except BaseException as error:  # noqa: BLE001 - the flow decides what follows
             self.record_failure(error)
             if request is not COMMIT:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flask_reqsession.drivers import aadvance, aattempt, advance, attempt
-from flask_reqsession.effects import DONE, Failed, Outcome, Request, Sleep
+from flask_reqsession.effects import DONE, Failed, Outcome, Request, Run, Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,6 +42,8 @@ class Script:
         if isinstance(request, Sleep):
             self.slept.append(request.seconds)
             return Failed(EffectError("sleep")) if "sleep" in self.failing else DONE
+        if isinstance(request, Run):
+            return attempt(request.hook.task.run, request.outcome)
         self.conversation.append(request.verb)
         if request.verb in self.failing:
             return Failed(EffectError(request.verb))
@@ -51,6 +53,8 @@ class Script:
     async def aperform(self, request: Request) -> Outcome:
         """Perform ``request`` after giving way once."""
         await asyncio.sleep(0)
+        if isinstance(request, Run):
+            return await aattempt(request.hook.task.arun, request.outcome)
         return self.perform(request)
 
     def body(self) -> object:

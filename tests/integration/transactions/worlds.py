@@ -120,6 +120,10 @@ class World(ABC):
         """Decorate ``body`` in this colour; the result is awaited in both."""
 
     @abstractmethod
+    def hook(self, body: Body) -> Callable[..., Any]:
+        """Return ``body`` as what can be registered as a hook."""
+
+    @abstractmethod
     def scope(self, **options: Any) -> AbstractAsyncContextManager[Any]:
         """Open a ``session_scope()``."""
 
@@ -207,17 +211,24 @@ class SyncWorld(World):
 
     def coloured(self, body: Body, decorator: Callable[[Any], Any]) -> Body:
         """Make ``body`` a function, and what comes of it awaitable again."""
-
-        @functools.wraps(body)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            return at_once(body(*args, **kwargs))  # type: ignore[arg-type]  # a coroutine
-
-        decorated = decorator(function)
+        decorated = decorator(self._function(body))
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             return decorated(*args, **kwargs)
 
         return call
+
+    @staticmethod
+    def _function(body: Body) -> Callable[..., Any]:
+        @functools.wraps(body)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return at_once(body(*args, **kwargs))  # type: ignore[arg-type]  # a coroutine
+
+        return function
+
+    def hook(self, body: Body) -> Callable[..., Any]:
+        """Return a function."""
+        return self._function(body)
 
     def scope(self, **options: Any) -> AbstractAsyncContextManager[Any]:
         """Open a ``session_scope()``."""
@@ -273,6 +284,10 @@ class AsyncWorld(World):
         """Decorate the coroutine function."""
         decorated: Body = decorator(body)
         return decorated
+
+    def hook(self, body: Body) -> Callable[..., Any]:
+        """Return the coroutine function."""
+        return body
 
     def scope(self, **options: Any) -> AbstractAsyncContextManager[Any]:
         """Open an ``async_session_scope()``."""
