@@ -50,6 +50,10 @@ _POSTGRESQL: Final = "https://www.postgresql.org/docs/current/errcodes-appendix.
 _MARIADB: Final = (
     "https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference"
 )
+_SNAPSHOT: Final = (
+    "https://mariadb.com/docs/server/server-usage/storage-engines/innodb/"
+    "innodb-system-variables#innodb_snapshot_isolation"
+)
 _SQLITE: Final = "https://www.sqlite.org/rescode.html"
 
 MEANINGS: Final[Mapping[Code, Meaning]] = MappingProxyType(
@@ -66,6 +70,8 @@ MEANINGS: Final[Mapping[Code, Meaning]] = MappingProxyType(
         (Language.MYSQL, 1205): Meaning(source=_MARIADB, asks_again=True),
         # ER_LOCK_DEADLOCK: InnoDB rolls the whole transaction back
         (Language.MYSQL, 1213): Meaning(source=_MARIADB, asks_again=True, has_rolled_back=True),
+        # ER_CHECKREAD: a row that was read has changed since; InnoDB rolls the transaction back
+        (Language.MYSQL, 1020): Meaning(source=_SNAPSHOT, asks_again=True, has_rolled_back=True),
         # ER_SERVER_SHUTDOWN
         (Language.MYSQL, 1053): Meaning(source=_MARIADB, leaves_open=True),
         # ER_ERROR_DURING_COMMIT: of one storage engine; another may have committed

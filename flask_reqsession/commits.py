@@ -10,7 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from flask_reqsession.codes import leaves_open
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import ExceptionContext
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import Connection, ExceptionContext
 
 
 class Answer(Enum):
@@ -32,12 +34,17 @@ def answer_in(context: ExceptionContext) -> Answer:
     return Answer.NONE if unsaid else Answer.NO
 
 
-def was_done(answer: Answer | None, sent: int) -> bool | None:
+def was_done(answer: Answer | None, sent: int, connections: Iterable[Connection]) -> bool | None:
     """Whether the transaction is committed whose end raised an error; None: nobody can tell.
 
-    ``sent`` connections were sent COMMIT, the last of which gave ``answer``, or none failed: then
-    the error is that of a listener, before the first or after the last.
+    The COMMITs of a session with several connections go out one after the other. ``sent`` of them
+    were begun, and the last one came back with ``answer``; with None none failed, and the error is
+    that of a listener, before or after a COMMIT. SQLAlchemy takes a transaction that was committed
+    from its connection.
     """
-    if answer is Answer.NO:
-        return False if sent == 1 else None  # those before it have committed
-    return None if answer is Answer.NONE else sent > 0
+    if answer is Answer.NONE:
+        return None
+    ends = {connection.get_transaction() is None for connection in connections}
+    if len(ends) > 1:
+        return None  # a part of the work
+    return sent > 0 and False not in ends

@@ -151,7 +151,7 @@ class Port(WatchedSession):
 
     def _was_committed(self) -> bool | None:
         """Whether a COMMIT that failed was done all the same; None: nobody can tell."""
-        return was_done(self.answer, self.commits_sent)
+        return was_done(self.answer, self.commits_sent, self.connections)
 
     def rollback(self) -> None:
         """ROLLBACK; a connection on which that failed is invalidated."""

@@ -50,6 +50,7 @@ TRANSIENT: list[Any] = [
     asyncpg.exceptions.DeadlockDetectedError(),
     PgcodeError(),
     pymysql.err.OperationalError(1213, "Deadlock found"),
+    pymysql.err.OperationalError(1020, "Record has changed since last read"),
     pymysql.err.OperationalError(1205, "Lock wait timeout exceeded"),
     asyncmy.errors.OperationalError(1213, "Deadlock found"),
     MySQLConnectorError(1205, "Lock wait timeout exceeded"),

@@ -1,1 +1,0 @@
-"""The tools that the package has for the tests of applications."""

@@ -1,0 +1,242 @@
+"""Between two attempts nothing is held: no connection, no event loop, no object of the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from flask_reqsession import (
+    Retry,
+    RetryNotAllowedError,
+)
+from tests.integration.transactions.worlds import Note, SyncWorld, World
+
+AT_ONCE: Any = {"initial": 0.0, "maximum": 0.0}
+AGES: Any = {"initial": 60.0, "maximum": 60.0, "jitter": False}
+
+
+class Signal:
+    """An interrupt from the keyboard, once the main thread waits."""
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        self.seen: list[object] = []
+        self._look = look
+        self._previous = signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        self.seen.append(self._look())
+        raise KeyboardInterrupt
+
+    def send_soon(self, _attempt: int, _error: BaseException) -> None:
+        """Be ``before_retry``: the wait comes next."""
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def close(self) -> None:
+        """Let Python handle interrupts again."""
+        signal.signal(signal.SIGINT, self._previous)
+
+
+@pytest.fixture
+def pooled(postgresql_url: str) -> Iterator[tuple[SyncWorld, QueuePool]]:
+    """Give a world on an engine with a pool that counts."""
+    world = SyncWorld(postgresql_url)
+    pool = world.engine.pool
+    assert isinstance(pool, QueuePool)
+    yield world, pool
+    world.manager.databases.dispose()
+
+
+@pytest.mark.rule("T20", "T1")
+def test_an_interrupt_during_the_wait_ends_the_attempts_and_meets_no_connection(
+    pooled: tuple[SyncWorld, QueuePool],
+) -> None:
+    """Ctrl-C while the call waits for its next attempt is not swallowed."""
+    world, pool = pooled
+    interrupt = Signal(pool.checkedout)
+    attempts: list[int] = []
+
+    @world.manager.transactional(
+        retry=Retry(on=ValueError, before_retry=interrupt.send_soon, **AGES)
+    )
+    def pay() -> None:
+        attempts.append(1)
+        world.put("rent")
+        assert pool.checkedout() == 1
+        raise ValueError
+
+    with world.manager.unit_of_work():
+        with pytest.raises(KeyboardInterrupt) as caught:
+            pay()
+        assert isinstance(caught.value.__context__, ValueError)
+    interrupt.close()
+    assert interrupt.seen == [0]
+    assert attempts == [1]
+    assert not world.manager.is_session_active()
+    assert world.kept() == []
+
+
+@pytest.mark.rule("T20", "T50")
+async def test_a_coroutine_leaves_its_event_loop_free_while_it_waits(
+    awaiting_world: World,
+) -> None:
+    """With either kind of session; whoever runs meanwhile finds no connection held."""
+    world = awaiting_world
+    attempts, waiting, over = [0], asyncio.Event(), asyncio.Event()
+
+    def before_retry(_attempt: int, _error: BaseException) -> None:
+        waiting.set()
+
+    @world.transactional(
+        retry=Retry(on=ValueError, before_retry=before_retry, initial=0.05, jitter=False)
+    )
+    async def pay() -> None:
+        attempts[0] += 1
+        await world.write(f"note {attempts[0]}")
+        if attempts[0] == 1:
+            raise ValueError
+        assert over.is_set(), "the event loop was blocked"
+
+    async def look() -> int:
+        await waiting.wait()
+        held = world.conversation.held
+        over.set()
+        return held
+
+    _, held = await asyncio.gather(pay(), look())
+    assert held == 0
+    assert world.kept() == ["note 2"]
+
+
+@pytest.mark.rule("T20")
+async def test_what_before_retry_reads_with_the_session_is_let_go_before_the_wait(
+    world: World,
+) -> None:
+    """It has a connection for as long as it runs."""
+    attempts: list[int] = []
+    held: list[int] = []
+
+    def before_retry(_attempt: int, _error: BaseException) -> None:
+        world.session.info["peek"] = True
+        if isinstance(world, SyncWorld):
+            world.session.scalars(select(Note)).all()
+            held.append(world.conversation.held)
+
+    @world.transactional(retry=Retry(on=ValueError, before_retry=before_retry, **AT_ONCE))
+    async def pay() -> None:
+        attempts.append(1)
+        held.append(world.conversation.held)
+        await world.write("rent")
+        if len(attempts) == 1:
+            raise ValueError
+
+    async with world.unit():
+        await pay()
+    assert held == ([0, 1, 0] if isinstance(world, SyncWorld) else [0, 0])
+    assert world.kept() == ["rent"]
+
+
+@pytest.mark.rule("T20", "T22")
+async def test_before_retry_may_not_write_with_the_session(world: World) -> None:
+    """The next attempt would take it over, and could not be run again without it."""
+    attempts: list[int] = []
+
+    def before_retry(_attempt: int, _error: BaseException) -> None:
+        world.session.add(Note(text="of the callback"))
+
+    @world.transactional(retry=Retry(on=ValueError, before_retry=before_retry, **AT_ONCE))
+    async def pay() -> None:
+        attempts.append(1)
+        raise ValueError
+
+    async with world.unit():
+        with pytest.raises(RetryNotAllowedError, match="before_retry") as caught:
+            await pay()
+        assert isinstance(caught.value.__context__, ValueError)
+    assert attempts == [1]
+    assert world.kept() == []
+
+
+@pytest.mark.rule("T20")
+async def test_an_attempt_finds_nothing_of_the_one_before(world: World) -> None:
+    """What it loaded is gone from memory, what it added, changed and deleted is forgotten."""
+    async with world.scope():
+        await world.write("one")
+        await world.write("two")
+    loaded: list[weakref.ref[Note]] = []
+
+    def work(session: Session) -> None:
+        assert (list(session.new), list(session.dirty), list(session.deleted)) == ([], [], [])
+        assert len(session.identity_map) == 0
+        first, second = session.scalars(select(Note).order_by(Note.id))
+        assert (first.text, second.text) == ("one", "two")
+        loaded.append(weakref.ref(first))
+        first.text = "changed"
+        session.delete(second)
+        session.flush()
+        session.add(Note(text="three"))
+
+    @world.transactional(retry=Retry(on=ValueError, **AT_ONCE))
+    async def pay() -> None:
+        if loaded:
+            gc.collect()  # SQLAlchemy leaves cycles behind
+            assert loaded[0]() is None
+        await world.do(work)
+        if len(loaded) == 1:
+            raise ValueError
+
+    async with world.unit():
+        await pay()
+    assert world.kept() == ["changed", "three"]
+
+
+@pytest.mark.rule("T20", "R12")
+def test_arguments_are_reattached_to_each_attempt(sync_world: SyncWorld) -> None:
+    """A detached instance: no attempt sees what the one before has made of it."""
+    manager = sync_world.manager
+    with manager.session_scope() as session:
+        session.add(Note(text="one"))
+    with manager.unit_of_work():
+        note = manager.session.scalars(select(Note)).one()
+    seen: list[tuple[bool, str]] = []
+
+    @manager.transactional(retry=Retry(on=ValueError, **AT_ONCE))
+    @manager.reattach_args
+    def pay(note: Note) -> None:
+        seen.append((note in manager.session, note.text))
+        note.text = f"attempt {len(seen)}"
+        manager.session.flush()
+        if len(seen) == 1:
+            raise ValueError
+
+    pay(note)
+    assert seen == [(True, "one")] * 2
+    assert sync_world.kept() == ["attempt 2"]
+
+
+@pytest.mark.rule("T20", "T14")
+async def test_a_committed_call_is_not_run_again_though_its_exception_is_named(
+    world: World,
+) -> None:
+    """The work would be there twice."""
+    attempts: list[int] = []
+
+    @world.transactional(retry=Retry(on=ValueError, **AT_ONCE), no_rollback_for=ValueError)
+    async def pay() -> None:
+        attempts.append(1)
+        await world.write(f"note {len(attempts)}")
+        raise ValueError
+
+    with pytest.raises(ValueError, match="^$"):
+        await pay()
+    assert world.kept() == ["note 1"]

@@ -1,1 +1,0 @@
-"""Properties that hold for every program, on every backend, in both colours."""
