@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flask_reqsession.atomic_requests import non_transactional
 from flask_reqsession.current import set_rollback_only
 from flask_reqsession.databases import DatabaseManager
 from flask_reqsession.decorators import reattach_args, transactional, with_request_session
@@ -56,6 +57,7 @@ __all__ = [
     "UnexpectedRollbackError",
     "before_commit",
     "current_manager",
+    "non_transactional",
     "on_commit",
     "on_completion",
     "on_rollback",

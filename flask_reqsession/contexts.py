@@ -7,6 +7,7 @@ package needs of either is here.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -17,10 +18,12 @@ from flask.globals import app_ctx, request_ctx
 from flask_reqsession.owners import Owner, borrowing_from, who_owns
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Request
     from flask.ctx import AppContext, RequestContext
 
 EXTENSION_KEY: Final = "reqsession"
+
+Function: TypeAlias = Callable[..., Any]
 
 Context: TypeAlias = "RequestContext"
 """The context in which a request is served."""
@@ -124,17 +127,62 @@ def after_every_request(app: Flask, end: Callable[[BaseException | None], None])
     patched.do_teardown_request = do_teardown_request
 
 
-def before_every_request(app: Flask, begin: Callable[[], None]) -> None:
-    """Call ``begin`` when a request is dispatched.
+def before_every_request(
+    app: Flask, begin: Callable[[], None], prepare: Callable[[], None]
+) -> None:
+    """Call ``begin`` when a request is dispatched, and ``prepare`` once before the first of all.
 
-    A URL value preprocessor is the first of Flask's hooks, and is called as it is; a
-    ``before_request`` function is inspected for its colour on every request.
+    By then the app has its configuration and its extensions: what ``prepare`` hooks into is outside
+    of what they hook into. A URL value preprocessor is the first of Flask's hooks, and is called as
+    it is; a ``before_request`` function is inspected for its colour on every request.
     """
+    lock = threading.Lock()
+    waiting = [prepare]
 
     def preprocess(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+        if waiting:
+            prepare_once()
         begin()
 
+    def prepare_once() -> None:
+        with lock:  # another thread may have been faster
+            for each in waiting:
+                each()
+            waiting.clear()
+
     app.url_value_preprocessor(preprocess)
+
+
+def around_every_view(app: Flask, around: Callable[[Function, Request], Function]) -> None:
+    """Let Flask call ``around(function, request)`` in the place of ``function``.
+
+    Flask hands over the view of the request, the methods of one that is a class, and the hooks;
+    decorators hand over what they have wrapped and is asynchronous.
+    """
+    ensure_sync = app.ensure_sync
+
+    @functools.wraps(ensure_sync)
+    def ensure_sync_around(func: Function) -> Function:
+        context = request_context(None)
+        if context is not None and context.app is app:
+            func = around(func, context.request)
+        return ensure_sync(func)
+
+    patched: Any = app  # the app's own hook
+    patched.ensure_sync = ensure_sync_around
+
+
+def on_every_exception(app: Flask, see: Callable[[], None]) -> None:
+    """Call ``see`` when an exception has ended the work on a request, before it is handled."""
+    handle = app.handle_user_exception
+
+    @functools.wraps(handle)
+    def handle_user_exception(*args: Any, **kwargs: Any) -> Any:
+        see()
+        return handle(*args, **kwargs)
+
+    patched: Any = app  # the app's own hook
+    patched.handle_user_exception = handle_user_exception
 
 
 def around_every_coroutine(

@@ -117,6 +117,10 @@ class DatabaseManager:
             )
         return source
 
+    def has_sync(self, bind: str = "default") -> bool:
+        """Whether ``bind`` has synchronous sessions."""
+        return bind in self._binds().sync
+
     def has_async(self, bind: str = "default") -> bool:
         """Whether ``bind`` has asynchronous sessions."""
         return bind in self._binds().asynchronous

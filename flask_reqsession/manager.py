@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from flask_reqsession.atomic_requests import AtomicRequests, is_atomic
 from flask_reqsession.contexts import (
     EXTENSION_KEY,
     after_every_request,
     around_every_coroutine,
+    around_every_view,
     before_every_request,
     in_request,
 )
@@ -47,6 +50,10 @@ class RequestScopedSessionManager:
     with none, :meth:`init_app` reads the app's configuration. One manager may serve several
     apps. Two managers of one app need distinct names; the one without a name is the default.
 
+    With ``atomic_requests`` every view runs as if it were decorated with ``@transactional``, unless
+    it is decorated itself or with :func:`~flask_reqsession.non_transactional`. The configuration
+    ``REQSESSION_ATOMIC_REQUESTS`` of an app wins over it.
+
     >>> from flask import Flask
     >>> from sqlalchemy import text
     >>> app = Flask("shop")
@@ -61,12 +68,18 @@ class RequestScopedSessionManager:
     """
 
     def __init__(
-        self, db_manager: object = None, app: Flask | None = None, *, name: str = DEFAULT_NAME
+        self,
+        db_manager: object = None,
+        app: Flask | None = None,
+        *,
+        name: str = DEFAULT_NAME,
+        atomic_requests: bool = False,
     ) -> None:
         databases = db_manager
         if not isinstance(databases, DatabaseManager):
             databases = DatabaseManager(databases)
         self.name = name
+        self.atomic_requests = atomic_requests
         self.metrics: Metrics = Metrics()
         self.databases = databases
         self.keeper: UnitKeeper = UnitKeeper(databases, Recordings(self), self)
@@ -101,10 +114,16 @@ class RequestScopedSessionManager:
         self.databases.init_app(app)
         self._adopt()
         self.keeper.serve(app)
-        before_every_request(app, self.keeper.begin_request)
+        is_atomic(app, otherwise=self.atomic_requests)  # or it is refused at the first request
+        before_every_request(app, self.keeper.begin_request, functools.partial(self._prepare, app))
         after_every_request(app, self.keeper.end_request)
         around_every_coroutine(app, self.keeper.end_coroutine)
         app.extensions[key] = self
+
+    def _prepare(self, app: Flask) -> None:
+        """Do what waits for the app to be complete, before its first request."""
+        if is_atomic(app, otherwise=self.atomic_requests):
+            around_every_view(app, AtomicRequests(app, self))
 
     def _adopt(self) -> None:
         """Let ``db.session`` of the user's extension be the request session (rule D2)."""

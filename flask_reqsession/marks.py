@@ -7,6 +7,9 @@ from typing import Any, Final, NamedTuple
 STAND_IN: Final = "__reqsession__"
 """Of a function that was made here: its :class:`Mark`."""
 
+EXEMPT: Final = "__reqsession_exempt__"
+"""Of a view, or a class of views, that atomic requests leave alone: True."""
+
 
 class Mark(NamedTuple):
     """Says that ``function`` was made here, from ``plan``. A copy on another function is none."""

@@ -41,6 +41,7 @@ NAMES = ERRORS | {
     "TransactionOutcome",
     "before_commit",
     "current_manager",
+    "non_transactional",
     "on_commit",
     "on_completion",
     "on_rollback",
