@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.connections import Rows, async_url_of, rows_of
 from tests.servers.mariadb import mariadb
@@ -17,6 +18,12 @@ from tests.servers.processes import Server
 from tests.servers.programs import MissingProgramError
 
 T = TypeVar("T")
+
+# A commit is judged by the same examples each time; the night looks for new ones, and says how to
+# replay what it found. What is slow here is the database, so no example has a deadline.
+settings.register_profile("commit", derandomize=True, database=None, deadline=None)
+settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile("commit")
 
 
 @contextmanager

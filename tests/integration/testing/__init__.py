@@ -1,0 +1,1 @@
+"""The tools that the package has for the tests of applications."""

@@ -1,0 +1,1 @@
+"""Properties that hold for every program, on every backend, in both colours."""

@@ -1,0 +1,47 @@
+"""What the package does with a random program is what the reference model says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+
+from flask_reqsession.testing import Program, predict
+from tests.stateful.arenas import Arena, async_arena, sync_arena
+
+EXAMPLES = 20 * settings().max_examples
+"""2,000 with the profile of commits, and more with ``--hypothesis-profile=nightly``."""
+
+BACKENDS = ["sqlite_file", "sqlite_memory", "postgresql", "mariadb"]
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> str:
+    """Give the colour in which the programs run."""
+    colour: str = request.param
+    return colour
+
+
+@pytest.fixture(params=BACKENDS)
+def arena(request: pytest.FixtureRequest, colour: str) -> Iterator[Arena]:
+    """Give each backend in each colour, for all the programs of a test."""
+    url = request.getfixturevalue(f"{request.param}_url")
+    with (sync_arena if colour == "sync" else async_arena)(url) as arena:
+        yield arena
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.rule("K4", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T14", "T17")
+@pytest.mark.rule("M9", "M10", "M17", "M18")
+def test_a_program_does_what_the_model_predicts(arena: Arena) -> None:
+    """Rows, exceptions, reads, a usable session and no connection held: as the contract says."""
+
+    @settings(max_examples=EXAMPLES)
+    @given(arena.programs)
+    def check(program: Program) -> None:
+        outcome = arena.run(program)
+        assert outcome == predict(program)
+        assert arena.kept(outcome) == outcome.rows
+
+    check()

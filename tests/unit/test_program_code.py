@@ -1,0 +1,78 @@
+"""A program reads like the code that it stands for."""
+
+from __future__ import annotations
+
+from hypothesis.vendor.pretty import pretty
+
+from flask_reqsession.testing.programs import (
+    Add,
+    Block,
+    ByHand,
+    Call,
+    Doom,
+    Execute,
+    Flush,
+    Options,
+    Program,
+    Raise,
+    Read,
+    Savepoint,
+    Try,
+    Violate,
+)
+
+PROGRAM = Program(
+    "request",
+    (
+        Block(
+            "block1",
+            Options("REQUIRES_NEW", durable=True),
+            (Execute(2), Flush(), Read(), Violate(), Doom(), ByHand("commit")),
+        ),
+        Try((Call("call3", Options(), ()),), "swallow", 4),
+        Try((Savepoint((Raise("Halt", 5),)),), "convert", 6),
+        Try((Call("call7", Options(rollback_for=("Halt", "Exception")), (Add(8),)),), "reraise", 9),
+    ),
+)
+CODE = """\
+with app.test_request_context():
+    with manager.session_scope(name="block1", propagation="REQUIRES_NEW", durable=True) as session:
+        session.execute(insert(Row).values(number=2))
+        session.flush()
+        print(session.scalars(select(Row.number)).all())
+        session.add(Row(0)); session.flush()
+        set_rollback_only()
+        session.commit()
+    try:
+        @transactional()
+        def call3(session):
+            pass
+        call3()
+    except BaseException as error:
+        pass
+    try:
+        with session.begin_nested():
+            raise Halt(5)
+    except BaseException as error:
+        raise OtherTroubleError(6) from error
+    try:
+        @transactional(rollback_for=(Halt, Exception,))
+        def call7(session):
+            session.add(Row(8))
+        call7()
+    except BaseException as error:
+        raise"""
+
+
+def test_the_repr_is_the_code() -> None:
+    """Each step is the line that it executes; a bare program stands in nothing."""
+    assert repr(PROGRAM) == CODE
+    compile(CODE, "program", "exec")
+    assert repr(Program("bare", (Call("call1", Options(), ()),))).startswith("@transactional()\n")
+
+
+def test_a_counterexample_is_printed_as_code() -> None:
+    """Hypothesis prints it on lines of its own."""
+    assert [line.strip() for line in pretty(PROGRAM).splitlines()[1:]] == [
+        line.strip() for line in CODE.splitlines()
+    ]
