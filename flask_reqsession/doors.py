@@ -38,6 +38,9 @@ class Door(Generic[S, E]):
     owns_engines: bool = False
     """Whether its engines were made here, and end with the ``DatabaseManager``."""
 
+    makes_factory: bool = False
+    """Whether the factory of its sessions is ours, so that options of theirs can be set here."""
+
     needs_guard: bool = True
     """Whether it may use engines whose transactions are not known to be real ones (rule D5)."""
 
@@ -91,6 +94,8 @@ class FactoryDoor(Door[S, E]):
 
 class EngineDoor(FactoryDoor[S, E]):
     """An engine of the user, with a factory of ours."""
+
+    makes_factory = True
 
     def __init__(self, factory: Factory[S]) -> None:
         super().__init__(factory)

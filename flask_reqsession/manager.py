@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from flask_reqsession.atomic_requests import AtomicRequests, is_atomic
 from flask_reqsession.contexts import (
@@ -54,6 +54,12 @@ class RequestScopedSessionManager:
     it is decorated itself or with :func:`~flask_reqsession.non_transactional`. The configuration
     ``REQSESSION_ATOMIC_REQUESTS`` of an app wins over it.
 
+    One session that writes through two engines is refused at COMMIT with ``MultipleBindsError``.
+    ``twophase=True``: its COMMIT is a two-phase one, so that both commit or neither.
+    ``multiple_binds="allow"``: one commits after the other, and the second may fail alone.
+
+    :raises ConfigurationError: ``db_manager`` is no source of sessions, or an option is wrong.
+
     >>> from flask import Flask
     >>> from sqlalchemy import text
     >>> app = Flask("shop")
@@ -67,14 +73,21 @@ class RequestScopedSessionManager:
     {'answer': 42}
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of the user's
         self,
         db_manager: object = None,
         app: Flask | None = None,
         *,
         name: str = DEFAULT_NAME,
         atomic_requests: bool = False,
+        twophase: bool = False,
+        multiple_binds: Literal["raise", "allow"] = "raise",
     ) -> None:
+        if twophase not in {True, False} or multiple_binds not in {"raise", "allow"}:
+            raise ConfigurationError(
+                f"twophase is {twophase!r} and multiple_binds {multiple_binds!r}, but they must be "
+                "True or False, and 'raise' or 'allow'."
+            )
         databases = db_manager
         if not isinstance(databases, DatabaseManager):
             databases = DatabaseManager(databases)
@@ -83,6 +96,8 @@ class RequestScopedSessionManager:
         self.metrics: Metrics = Metrics()
         self.databases = databases
         self.keeper: UnitKeeper = UnitKeeper(databases, Recordings(self), self)
+        self.keeper.observer.twophase = twophase
+        self.keeper.observer.allows_many_writers = multiple_binds == "allow"
         binding = Binding(self.keeper)
         self.transactional: Transactional = Transactional(binding)
         self.with_request_session: WithRequestSession = WithRequestSession(binding)

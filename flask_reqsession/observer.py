@@ -64,12 +64,15 @@ class Observer:
     """The ports of one manager, by the sessions and connections they use at this moment.
 
     ``is_connecting`` tells whether the running code has a session of the manager: of a connection
-    that could not be made, nobody says for which session it was.
+    that could not be made, nobody says for which session it was. ``twophase`` and
+    ``allows_many_writers`` are the manager's word on sessions that write through several engines.
     """
 
     def __init__(self, recorder: Recorder, is_connecting: Callable[[], bool]) -> None:
         self.recorder = recorder
         self.memory: Memory = Memory()
+        self.twophase: bool = False
+        self.allows_many_writers: bool = False
         self._is_connecting = is_connecting
         self._by_session: dict[Session, Port] = {}
         self._by_connection: dict[Connection, Port] = {}
@@ -178,7 +181,7 @@ class Observer:
             self._by_connection.pop(connection, None)
         port.connections.clear()
         port.lost = port.wrote = False
-        port.suspect = None
+        port.suspect = port.writer = port.second_writer = None
 
     # -- the engine -----------------------------------------------------------------------------
 
@@ -198,6 +201,8 @@ class Observer:
             return
         if port.is_guarded:
             self._commit_by_hand(port, "connection.commit()")
+        if port.second_writer is not None and port.scope is not None:
+            port.refuse_second_writer()
         port.commits_sent += 1
 
     def _do_execute(
@@ -207,15 +212,20 @@ class Observer:
         _parameters: object,
         context: ExecutionContext | None,
     ) -> None:
-        port = None if context is None else self._by_connection.get(context.root_connection)
+        connection = None if context is None else context.root_connection
+        port = None if connection is None else self._by_connection.get(connection)
         if port is None:
             return
         if port.of_parent:
             raise port.refuse_child()
         if port.is_guarded and ends_transaction(statement):
             self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
-        if not port.wrote:
-            port.wrote = writes(statement)
+        if (not port.wrote or connection is not port.writer) and writes(statement):
+            port.wrote = True
+            if port.writer is None:
+                port.writer = connection
+            elif port.writer is not connection:
+                port.second_writer = connection
 
     def _do_execute_no_params(
         self, cursor: DBAPICursor, statement: str, context: ExecutionContext | None
@@ -238,6 +248,8 @@ class Observer:
             port.answer = answer_in(context)
         port.record_failure(error)
         port.suspect = port.suspect or error
+        if port.twophase_failures is not None:
+            port.twophase_failures.append((connection, error))
         port.lost |= has_rolled_back(context.original_exception, connection)
         if port.is_rolling_back and not context.is_disconnect:
             # Else the pool would get the connection back before Session.rollback() raises.

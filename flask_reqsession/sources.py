@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Generic
+from typing import Final, Generic
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -14,6 +14,8 @@ from flask_reqsession.adoption import Applies, Current, S
 from flask_reqsession.doors import Door, E
 from flask_reqsession.errors import ConfigurationError, PoolDemandError
 from flask_reqsession.savepoints import SavepointGuard
+
+_TWO_PHASE: Final = frozenset({"postgresql", "mysql", "mariadb"})
 
 
 class _Source(Generic[S, E]):
@@ -52,6 +54,28 @@ class _Source(Generic[S, E]):
         objects alive.
         """
         self._door.adopt(current, applies)
+
+    def demand_two_phase(self, session: Session) -> None:
+        """Make ``session`` commit in two phases, if it is one of ours.
+
+        :raises ConfigurationError: it is the user's and does not, or its database can't.
+        """
+        for engine in self._door.engines():
+            if engine.dialect.name not in _TWO_PHASE:
+                raise ConfigurationError(
+                    f"twophase=True, but bind {self.bind!r} is on {engine.dialect.name}, which "
+                    "can't prepare a transaction. Two-phase commit needs PostgreSQL, MySQL or "
+                    "MariaDB; without it give each database a bind and a scope of its own."
+                )
+        if self._door.makes_factory:
+            session.twophase = True
+        elif not session.twophase:
+            raise ConfigurationError(
+                f"twophase=True, but the sessions of bind {self.bind!r} are made elsewhere and do "
+                "not commit in two phases. Make them with sessionmaker(..., twophase=True), with "
+                "Flask-SQLAlchemy SQLAlchemy(session_options={'twophase': True}), or give "
+                "DatabaseManager the engine."
+            )
 
     def _watch(self) -> None:
         """Let the guard see every session: by its factory once, or else one by one."""

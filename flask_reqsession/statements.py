@@ -7,7 +7,8 @@ from typing import Final
 
 _LEADING: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
 _ENDING: Final = re.compile(
-    r"\s*(?:COMMIT|END|ABORT|ROLLBACK(?!\s+(?:TRANSACTION\s+|WORK\s+)?TO))\b", re.IGNORECASE
+    r"\s*(?:COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+(?:TRANSACTION\s+|WORK\s+)?TO))\b",
+    re.IGNORECASE,
 )
 _WRITING_WORD: Final = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE)
 _MAY_CONTAIN_WRITING: Final = frozenset({"WITH", "EXPLAIN"})
@@ -37,7 +38,7 @@ def writes(statement: str) -> bool:
 
 
 def ends_transaction(statement: str) -> bool:
-    """Whether ``statement`` is a COMMIT or ROLLBACK of the whole transaction.
+    """Whether ``statement`` is a COMMIT, ROLLBACK or PREPARE of the whole transaction.
 
     >>> ends_transaction("ROLLBACK"), ends_transaction("ROLLBACK TO SAVEPOINT one")
     (True, False)

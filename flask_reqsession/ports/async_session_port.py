@@ -43,6 +43,8 @@ class AsyncSessionPort(Port):
     def _make(self) -> Session:
         self.async_session = self._source.open()
         session = self.async_session.sync_session
+        if self._observer.twophase:
+            self._source.demand_two_phase(session)
         self._observer.watch(self, session, self._source.event_target, self._sync_engines)
         return session
 

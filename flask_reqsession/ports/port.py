@@ -29,6 +29,13 @@ from flask_reqsession.errors import (
     UnexpectedRollbackError,
 )
 from flask_reqsession.ports.deferral import Deferral
+from flask_reqsession.ports.two_phase import (
+    commit_the_rest,
+    log_decision,
+    note_unanswered,
+    parts_of,
+    recovery_of,
+)
 from flask_reqsession.ports.watched import WatchedSession
 
 if TYPE_CHECKING:
@@ -83,11 +90,14 @@ class Port(WatchedSession):
         """Send what is pending, so that a failure in it is not a failure of COMMIT.
 
         :raises UnexpectedRollbackError: the database would answer COMMIT with a rollback.
+        :raises MultipleBindsError: there would be two COMMITs, one after the other.
         """
         if self.session is not None and self.session.in_transaction():
             self.session.flush()
             if self.suspect is not None:
                 self._prove_alive(self.suspect)
+            if self.second_writer is not None:
+                self.refuse_second_writer()
 
     def _prove_alive(self, cause: BaseException) -> None:
         """Refuse to commit what the database has given up when a statement failed.
@@ -120,7 +130,10 @@ class Port(WatchedSession):
         self._working = True
         self.commits_sent, self.answer = 0, None
         try:
-            session.commit()
+            if self._observer.twophase:
+                self._commit_in_two_phases(session)
+            else:
+                session.commit()
         except BaseException as error:
             self._failed_to_commit(session, error)
             raise
@@ -128,6 +141,53 @@ class Port(WatchedSession):
             self._working = False
         self.commits_sent = 0
         self._observer.recorder.committed()
+
+    def _commit_in_two_phases(self, session: Session) -> None:
+        self._prepare(session)
+        parts = parts_of(self.connections)
+        log_decision(parts)
+        failures: list[tuple[Connection, BaseException]] = []
+        self.twophase_failures = failures
+        try:
+            session.commit()
+        except BaseException as error:
+            unknown = commit_the_rest(parts, [connection for connection, _ in failures])
+            if not unknown:
+                self.commits_sent = len(parts)
+                raise
+            self._give_up(session)
+            raise CommitOutcomeUnknownError(
+                "All databases had prepared to commit, and COMMIT then failed on some of them. "
+                "They keep what was prepared, and its locks, until somebody ends it; the others "
+                f"have committed, so commit it: {recovery_of(unknown)}"
+            ) from error
+        finally:
+            self.twophase_failures = None
+
+    def _prepare(self, session: Session) -> None:
+        """Let all databases prepare, or none: SQLAlchemy rolls the others back."""
+        parts = parts_of(self.connections)
+        failures: list[tuple[Connection, BaseException]] = []
+        self.twophase_failures = failures
+        try:
+            session.prepare()
+        except BaseException as error:  # noqa: BLE001 - it goes on below
+            # psycopg fails once more when a PREPARE that failed is rolled back.
+            first = failures[0][1] if failures else error
+        else:
+            return
+        finally:
+            self.twophase_failures = None
+        note_unanswered(parts, first)
+        self._observer.recorder.rolled_back()
+        raise first
+
+    def _give_up(self, session: Session) -> None:
+        """End a transaction of which a part is neither committed nor rolled back."""
+        self.answer = Answer.NONE
+        ended = session.get_transaction()
+        if ended is not None:
+            ended.close()
 
     def _failed_to_commit(self, session: Session, error: BaseException) -> None:
         """Tell what has become of the transaction when ``session.commit()`` raised ``error``.
@@ -141,6 +201,8 @@ class Port(WatchedSession):
             ended = session.get_transaction()
             if ended is not None:  # SQLAlchemy stopped in the middle of its end
                 ended.close()
+        elif isinstance(error, CommitOutcomeUnknownError):
+            return
         elif self.answer is Answer.NONE and isinstance(error, Exception):
             raise CommitOutcomeUnknownError(
                 "The connection was lost during COMMIT, so the database may have committed or not. "

@@ -34,6 +34,8 @@ class SessionPort(Port):
 
     def _make(self) -> Session:
         session = self._source.open()
+        if self._observer.twophase:
+            self._source.demand_two_phase(session)
         self._observer.watch(self, session, self._source.event_target, self._source.engines)
         return session
 

@@ -7,7 +7,11 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
+from flask_reqsession.errors import (
+    MultipleBindsError,
+    NoActiveScopeError,
+    ScopeOwnershipError,
+)
 from flask_reqsession.reattachment import attach
 
 if TYPE_CHECKING:
@@ -51,8 +55,11 @@ class WatchedSession(ABC):
         "paused",
         "refusal",
         "scope",
+        "second_writer",
         "session",
         "suspect",
+        "twophase_failures",
+        "writer",
         "wrote",
     )
 
@@ -72,7 +79,10 @@ class WatchedSession(ABC):
         self.refusal: ManualCommitError | None = None
         self.scope: Scope | None = None
         self.session: Session | None = None
+        self.second_writer: Connection | None = None
         self.suspect: BaseException | None = None
+        self.twophase_failures: list[tuple[Connection, BaseException]] | None = None
+        self.writer: Connection | None = None
         self.wrote: bool = False
 
     # -- the session ----------------------------------------------------------------------------
@@ -126,6 +136,24 @@ class WatchedSession(ABC):
     def allows_manual_end(self) -> bool:
         """Whether the scope that guards this session lets others commit and roll back."""
         return self.scope is not None and self.scope.allows_manual_end
+
+    def refuse_second_writer(self) -> None:
+        """Refuse to commit on one connection after the other, unless that was asked for.
+
+        :raises MultipleBindsError: the session wrote through two engines.
+        """
+        observer, connections = self._observer, (self.writer, self.second_writer)
+        if observer.allows_many_writers or observer.twophase:
+            return
+        names = " and ".join(
+            repr(each.engine.url.database) for each in connections if each is not None
+        )
+        raise MultipleBindsError(
+            f"The session of {self.guarded_scope.name} wrote to the databases {names}, and one "
+            "COMMIT may fail when the other is done. Nothing was committed. Give the databases "
+            "a bind and a scope each, or make the manager with twophase=True, or with "
+            "multiple_binds='allow' where half of the work is better than none."
+        )
 
     def take_refusal(self) -> ManualCommitError:
         """Return what the end of the transaction by hand, which has just been refused, raises."""

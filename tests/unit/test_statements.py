@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_reqsession.statements import writes
+from flask_reqsession.statements import ends_transaction, writes
 
 READING = [
     "SELECT 1",
@@ -57,3 +57,22 @@ def test_a_statement_that_only_reads(statement: str) -> None:
 def test_a_statement_that_may_write(statement: str) -> None:
     """What is not known to read counts as writing."""
     assert writes(statement)
+
+
+@pytest.mark.rule("T17")
+@pytest.mark.parametrize(
+    ("statement", "ends"),
+    [
+        ("COMMIT", True),
+        (" rollback;", True),
+        ("END", True),
+        ("PREPARE TRANSACTION 'mine'", True),
+        ("COMMIT PREPARED 'mine'", True),
+        ("ROLLBACK TO SAVEPOINT one", False),
+        ("PREPARE q AS SELECT 1", False),
+        ("RELEASE SAVEPOINT one", False),
+    ],
+)
+def test_a_statement_that_ends_the_whole_transaction(statement: str, ends: bool) -> None:
+    """And what only looks like it."""
+    assert ends_transaction(statement) is ends
