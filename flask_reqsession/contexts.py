@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from flask import current_app
 from flask.globals import app_ctx, request_ctx
 
+from flask_reqsession.loops import in_a_loop_that_ends
 from flask_reqsession.owners import Owner, borrowing_from, who_owns
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def around_every_coroutine(
 
     def async_to_sync(function: Callable[..., Any]) -> Callable[..., Any]:
         async def lent(lender: Owner, *args: Any, **kwargs: Any) -> Any:
-            with borrowing_from(lender):
+            with borrowing_from(lender), in_a_loop_that_ends():
                 try:
                     value = await function(*args, **kwargs)
                 except BaseException as error:

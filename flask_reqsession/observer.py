@@ -20,6 +20,7 @@ from sqlalchemy.orm.exc import FlushError, StaleDataError
 from flask_reqsession.codes import has_rolled_back
 from flask_reqsession.commits import answer_in
 from flask_reqsession.errors import ManualCommitError
+from flask_reqsession.loops import keep_to_loops
 from flask_reqsession.reattachment import Memory
 from flask_reqsession.sessions import RequestSession
 from flask_reqsession.statements import ends_transaction, writes
@@ -189,6 +190,7 @@ class Observer:
         if engine in self._watched:
             return
         self._watched.add(engine)
+        keep_to_loops(engine)
         event.listen(engine, "commit", self._commit)
         event.listen(engine, "do_execute", self._do_execute)
         event.listen(engine, "do_executemany", self._do_execute)
