@@ -15,6 +15,7 @@ from flask_reqsession.colour import Colour
 from flask_reqsession.contexts import app_context, request_context
 from flask_reqsession.execution import AsyncExecution, Execution
 from flask_reqsession.owners import current_strand, running_loop
+from flask_reqsession.reattachment import Recall
 from flask_reqsession.steps import asteps, steps
 from flask_reqsession.units import place
 
@@ -95,16 +96,17 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
 
 def _sync_call(plan: CallPlan) -> Call:
     """Start a scope, or only find the session."""
-    function = plan.function
+    function, recalls = plan.function, plan.recalls
 
     def call(*args: Any, **kwargs: Any) -> Any:
         complete = plan.complete(args, kwargs)
         if complete is not None:
             return function(*complete[0], **complete[1])
         execution = Execution(plan.find_keeper(), plan.spec)
+        recall = Recall() if recalls else None
 
         def body() -> Any:
-            positional, named = plan.prepare(execution.port, args, kwargs)
+            positional, named = plan.prepare(execution.port, args, kwargs, recall)
             return function(*positional, **named)
 
         return execution.run(body)
@@ -113,16 +115,17 @@ def _sync_call(plan: CallPlan) -> Call:
 
 
 def _async_call(plan: CallPlan) -> Call:
-    function = plan.function
+    function, recalls = plan.function, plan.recalls
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         complete = plan.complete(args, kwargs)
         if complete is not None:
             return await function(*complete[0], **complete[1])
         execution = plan.execution()
+        recall = Recall() if recalls else None
 
         async def body() -> Any:
-            positional, named = plan.prepare(execution.port, args, kwargs)
+            positional, named = await plan.aprepare(execution.port, args, kwargs, recall)
             return await function(*positional, **named)
 
         if isinstance(execution, AsyncExecution):
@@ -184,8 +187,8 @@ def _stepping(
         return given
     execution = plan.execution()
 
-    def body() -> AsyncGenerator[Any, Any]:
-        positional, named = plan.prepare(execution.port, args, kwargs)
+    async def body() -> AsyncGenerator[Any, Any]:
+        positional, named = await plan.aprepare(execution.port, args, kwargs)
         generator: AsyncGenerator[Any, Any] = plan.function(*positional, **named)
         return generator
 

@@ -232,6 +232,17 @@ class RequestScopedSessionManager:
         here = self.keeper.here("ensure_session_attachment()")
         return self.keeper.port(here.unit, bind).attach(obj, chosen)
 
+    async def ensure_async_session_attachment(
+        self, obj: T, *, bind: str = DEFAULT_BIND, **options: Unpack[ReattachChoices]
+    ) -> T:
+        """Do what :meth:`ensure_session_attachment` does, with the request's ``AsyncSession``."""
+        if obj is None:
+            return obj
+        chosen = reattach_options(**options)
+        here = self.keeper.here("ensure_async_session_attachment()")
+        port = self.keeper.async_port(here.unit, bind)
+        return await port.open_async().run_sync(lambda _session: port.attach(obj, chosen))
+
     # -- scopes and units of work ---------------------------------------------------------------
 
     def session_scope(self, **options: Unpack[ScopeOptions]) -> SessionScope:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flask_reqsession.manager import RequestScopedSessionManager
     from flask_reqsession.ports import Port
     from flask_reqsession.propagation import ScopeSpec
-    from flask_reqsession.reattachment import ArgumentPlan
+    from flask_reqsession.reattachment import ArgumentPlan, Recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +114,35 @@ class CallPlan:
             return None
         return self.injection.settled(args, kwargs)
 
-    def prepare(self, port: Port, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    @property
+    def recalls(self) -> bool:
+        """Whether the arguments of a call are remembered from one attempt to the next."""
+        return self.reattachment is not None and self.spec.retry is not None
+
+    def prepare(
+        self,
+        port: Port,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        recall: Recall | None = None,
+    ) -> Arguments:
         """Return the arguments with the session injected and models reattached."""
         if self.injection is not None:
             opener = port.open_async if isinstance(port, AsyncSessionPort) else port.open
             args, kwargs = self.injection.complete(opener, args, kwargs)
         if self.reattachment is not None:
-            args, kwargs = port.reattach_arguments(self.reattachment, args, kwargs)
+            args, kwargs = port.reattach_arguments(self.reattachment, args, kwargs, recall)
         return args, kwargs
+
+    async def aprepare(
+        self,
+        port: Port,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        recall: Recall | None = None,
+    ) -> Arguments:
+        """Do what :meth:`prepare` does, where SQL has to be awaited."""
+        if self.reattachment is None or not isinstance(port, AsyncSessionPort):
+            return self.prepare(port, args, kwargs, recall)
+        session = port.open_async()
+        return await session.run_sync(lambda _session: self.prepare(port, args, kwargs, recall))

@@ -14,7 +14,7 @@ from flask_reqsession.drivers import aattempt, attempt, result_of
 from flask_reqsession.effects import DONE, Failed, Ok, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from flask_reqsession.execution import AnyExecution, Execution
 
@@ -87,7 +87,7 @@ def _next(
 
 
 async def asteps(
-    execution: AnyExecution, body: Callable[[], AsyncGenerator[Any, Any]]
+    execution: AnyExecution, body: Callable[[], Awaitable[AsyncGenerator[Any, Any]]]
 ) -> AsyncGenerator[Any, Any]:
     """Do what :func:`steps` does for an async generator, which has no return value."""
     try:
@@ -116,8 +116,8 @@ async def asteps(
         del ended
 
 
-async def _afirst(body: Callable[[], AsyncGenerator[Any, Any]]) -> tuple[Any, Any]:
-    generator = body()
+async def _afirst(body: Callable[[], Awaitable[AsyncGenerator[Any, Any]]]) -> tuple[Any, Any]:
+    generator = await body()
     return generator, await anext(generator)
 
 

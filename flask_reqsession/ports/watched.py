@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.observer import Observer
     from flask_reqsession.ports.deferral import Deferral
-    from flask_reqsession.reattachment import ArgumentPlan, ReattachOptions
+    from flask_reqsession.reattachment import ArgumentPlan, ReattachOptions, Recall
     from flask_reqsession.scope import Scope
 
 T = TypeVar("T")
@@ -203,12 +203,22 @@ class WatchedSession(ABC):
         )
 
     def reattach_arguments(
-        self, plan: ArgumentPlan, args: tuple[object, ...], kwargs: dict[str, object]
+        self,
+        plan: ArgumentPlan,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        recall: Recall | None = None,
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments of a call with its model instances attached to the session."""
-        recorder = self._recorder_of_reattachments()
+        if recall is not None:
+            recall.restore()
         return plan.apply(
-            self.open(), args, kwargs, memory=self._observer.memory, reattached=recorder
+            self.open(),
+            args,
+            kwargs,
+            memory=self._observer.memory,
+            reattached=self._recorder_of_reattachments(),
+            recall=recall,
         )
 
     def _recorder_of_reattachments(self) -> Callable[[object], None]:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqlalchemy.orm.attributes import instance_state
 from werkzeug.local import LocalProxy
 
-from flask_reqsession.reattachment.attaching import attach_all
+from flask_reqsession.reattachment.attaching import Surroundings, attach_all
 from flask_reqsession.reattachment.choices import DEFAULTS
 from flask_reqsession.reattachment.containers import CONTAINERS, FIELDS, PLAIN, are_attached
-from flask_reqsession.reattachment.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from flask_reqsession.reattachment.choices import ReattachOptions
+    from flask_reqsession.reattachment.memory import Memory
+    from flask_reqsession.reattachment.recalling import Recall
 
 Slot: TypeAlias = tuple[int, str, object]
 """Where a call may have an argument: index, keyword, and the value if it has neither.
@@ -80,7 +81,7 @@ class ArgumentPlan:
             if not names or parameter.name in names:
                 self._watch(index, parameter)
 
-    def apply(
+    def apply(  # noqa: PLR0913 - a call, and what it is made with
         self,
         session: Session,
         args: tuple[object, ...],
@@ -88,13 +89,14 @@ class ArgumentPlan:
         *,
         memory: Memory | None = None,
         reattached: Callable[[object], None] | None = None,
+        recall: Recall | None = None,
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         """Reattach the arguments of one call, and return what to call the function with.
 
         ``args`` and ``kwargs`` are what the undecorated function would get, ``self`` included. They
         are never changed, and are returned themselves if no argument is replaced. ``memory``,
         ``reattached`` and what is raised are as in :func:`attach`; a refused call has touched
-        nothing, whichever argument it was.
+        nothing, whichever argument it was. ``recall`` remembers the arguments for further attempts.
         """
         # The hot path, written out: the usual call has everything in its session already.
         key = session.hash_key
@@ -119,7 +121,9 @@ class ArgumentPlan:
                 elif issubclass(kind, LocalProxy):
                     break
             else:
-                if containers is None or are_attached(containers, key, doubtful=doubtful):
+                if not self._options.refresh and (
+                    containers is None or are_attached(containers, key, doubtful=doubtful)
+                ):
                     return args, kwargs
         except AttributeError:
             # An instance that __init__ has not reached. The long way round knows it.
@@ -130,7 +134,8 @@ class ArgumentPlan:
         ]
         places = [(self._function, keyword) for _, keyword, _ in slots]
         pairs = zip(values, places, strict=True)
-        passed = attach_all(session, [*pairs], memory or Memory(), self._options, reattached)
+        call = Surroundings(memory, self._options, reattached, recall)
+        passed = attach_all(session, [*pairs], call)
         replaced = [
             (slot, new)
             for slot, old, new in zip(slots, values, passed, strict=True)

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from sqlalchemy.orm.attributes import instance_state
 
-from flask_reqsession.reattachment.choices import DEFAULTS
+from flask_reqsession.reattachment.carrying import carry_out
+from flask_reqsession.reattachment.choices import DEFAULTS, ReattachOptions
 from flask_reqsession.reattachment.containers import MISSING, Contents
 from flask_reqsession.reattachment.graph import state_of, unwrapped
 from flask_reqsession.reattachment.memory import Memory
-from flask_reqsession.reattachment.plan import plan_of
+from flask_reqsession.reattachment.plan import decide
+from flask_reqsession.reattachment.recalling import Recall
 from flask_reqsession.reattachment.refusals import NOWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-    from flask_reqsession.reattachment.choices import ReattachOptions
     from flask_reqsession.reattachment.refusals import Place
 
 T = TypeVar("T")
+
+
+class Surroundings(NamedTuple):
+    """What one call is made with: see :func:`attach`; ``recall`` remembers what was before."""
+
+    memory: Memory | None = None
+    options: ReattachOptions = DEFAULTS
+    reattached: Callable[[object], None] | None = None
+    recall: Recall | None = None
 
 
 def attach(
@@ -72,32 +83,32 @@ def attach(
         if here and not options.refresh:
             return instance
     values = [(instance, NOWHERE)]
-    memory = memory or Memory()
-    return cast("T", attach_all(session, values, memory, options, reattached)[0])
+    call = Surroundings(memory, options, reattached)
+    return cast("T", attach_all(session, values, call)[0])
 
 
 def attach_all(
     session: Session,
     values: Sequence[tuple[object, Place]],
-    memory: Memory,
-    options: ReattachOptions,
-    reattached: Callable[[object], None] | None,
+    call: Surroundings,
 ) -> list[object]:
     """Do what :func:`attach` does with several values at once: all of them, or none."""
     contents = Contents()
     arguments = [model for value, place in values for model in contents.models(value, place)]
     if not arguments:
         return [value for value, _ in values]
-    plan = plan_of(session, memory, options, arguments)
+    decisions = decide(session, call.memory or Memory(), call.options, arguments)
 
     def replace(member: object) -> object:
         model = unwrapped(member)
         if state_of(model) is None:
             return model
-        target = plan.target(model)
+        target = decisions.target(model)
         return MISSING if target is None else target
 
     new = contents.rebuilt(replace)
-    plan.carry_out(reattached)
+    if call.recall is not None:
+        call.recall.keep(decisions.attached)
+    carry_out(decisions, session, call.reattached)
     results = (new[id(value)] if id(value) in new else replace(value) for value, _ in values)
     return [None if result is MISSING else result for result in results]

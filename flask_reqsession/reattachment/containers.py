@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy.orm.attributes import instance_state
 from werkzeug.local import LocalProxy
 
 from flask_reqsession.reattachment.graph import state_of, unwrapped
@@ -41,10 +42,11 @@ def are_attached(values: Iterable[object], session_key: int, *, doubtful: bool) 
             if kind in PLAIN:
                 continue
             if hasattr(kind, "__mapper__"):
-                state = state_of(value)
-                if state is None or state.session_id != session_key:
+                try:
+                    state = instance_state(value)
+                except AttributeError:  # made by __new__ alone
                     return False
-                if doubtful and state.was_deleted:
+                if state.session_id != session_key or (doubtful and state.was_deleted):
                     return False
             elif issubclass(kind, LocalProxy):
                 return False

@@ -7,7 +7,7 @@ over; where both do, and not to the same value, that is a conflict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.orm import RelationshipDirection
@@ -31,7 +31,7 @@ from flask_reqsession.reattachment.writing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from sqlalchemy.orm import InstanceState, RelationshipProperty
 
@@ -46,13 +46,20 @@ class Merge:
     argument: object
     holder: object
     changes: list[Change]
+    fresh: dict[str, object] = field(default_factory=dict[str, object])
+    """What the holder is about to be refreshed with."""
+
+    @property
+    def held(self) -> dict[str, object]:
+        """What the holder has, or will have."""
+        return {**instance_dict(self.holder), **self.fresh}
 
     def unread(self) -> list[str]:
         """Return the attributes of the holder that must be loaded before anything is decided."""
         if instance_state(self.holder).session_id is None:
             return []  # it is about to be attached, and what it has not loaded it has not changed
         loaded = instance_dict(self.holder)
-        version = self._version()
+        version = self.version
         needed = {change.name for change in self.changes if _is_needed(change, self.holder)}
         if version is not None:
             needed.add(version)
@@ -60,10 +67,11 @@ class Merge:
 
     def is_stale(self) -> bool:
         """Whether the argument was loaded with another version of the row than the holder has."""
-        name = self._version()
+        name = self.version
         if name is None:
             return False
-        versions = loaded_value(self.argument, name), loaded_value(self.holder, name)
+        own = self.fresh.get(name, loaded_value(self.holder, name))
+        versions = loaded_value(self.argument, name), own
         return UNKNOWN not in versions and versions[0] != versions[1]
 
     def writes(self, resolve: Resolve, prefer: str) -> tuple[list[Write], list[str]]:
@@ -90,10 +98,16 @@ class Merge:
     ) -> tuple[bool, bool]:
         """Tell whether the holder differs from the argument, and whether both were changed."""
         if isinstance(change, ColumnChange):
-            return _compare_column(change, self.holder)
-        return _compare_reference(change, self.argument, self.holder, resolve)
+            return _compare_column(change, self.held, self.holder)
+        return _compare_reference(change, self, resolve)
 
-    def _version(self) -> str | None:
+    def before(self, name: str) -> object:
+        """Return what an attribute of the argument was when it was loaded."""
+        return loaded_value(self.argument, name)
+
+    @property
+    def version(self) -> str | None:
+        """The attribute that counts the versions of the row, if there is one."""
         mapper = instance_state(self.argument).mapper
         column = mapper.version_id_col
         return None if column is None else mapper.get_property_by_column(column).key
@@ -105,25 +119,29 @@ def _is_needed(change: Change, holder: object) -> bool:
     if is_never_loaded(change.relationship):
         return False
     # The foreign key says as much as the reference.
-    return isinstance(change, MembersChange) or not _keys(holder, change.relationship)
+    return isinstance(change, MembersChange) or not _keys(
+        instance_dict(holder), holder, change.relationship
+    )
 
 
-def _compare_column(change: ColumnChange, holder: object) -> tuple[bool, bool]:
-    current = instance_dict(holder).get(change.name, UNKNOWN)
+def _compare_column(
+    change: ColumnChange, held: Mapping[str, object], holder: object
+) -> tuple[bool, bool]:
+    current = held.get(change.name, UNKNOWN)
     if current is UNKNOWN:
         return True, False
     same = change.column.columns[0].type.compare_values
     if same(current, change.value):
         return False, False
     if change.base is UNKNOWN:
-        return True, loaded_value(holder, change.name) is not current
+        return True, change.name in instance_state(holder).committed_state
     return True, not same(current, change.base)
 
 
 def _compare_reference(
-    change: ReferenceChange, argument: object, holder: object, resolve: Resolve
+    change: ReferenceChange, merge: Merge, resolve: Resolve
 ) -> tuple[bool, bool]:
-    loaded = instance_dict(holder)
+    argument, holder, loaded = merge.argument, merge.holder, merge.held
     relationship = change.relationship
     value = None if change.value is None else resolve(change.value)
     if change.name in loaded:
@@ -132,10 +150,10 @@ def _compare_reference(
             return False, False
         if change.base is not UNKNOWN:
             return True, not _same_row(current, change.base)
-        if loaded_value(holder, change.name) is not current:
+        if change.name in instance_state(holder).committed_state:
             return True, True
-    keys = _keys(holder, relationship)
-    bases = tuple(loaded_value(argument, name) for name in _key_names(holder, relationship))
+    keys = _keys(loaded, holder, relationship)
+    bases = tuple(loaded_value(argument, name) for name in key_names(holder, relationship))
     if not keys or UNKNOWN in bases:
         return True, False
     return True, keys != bases and keys != _remote_keys(value, relationship)
@@ -148,7 +166,7 @@ def _same_row(one: object, other: object) -> bool:
     return one is other or (key is not None and key == instance_state(other).key)
 
 
-def _key_names(instance: object, relationship: RelationshipProperty[object]) -> list[str]:
+def key_names(instance: object, relationship: RelationshipProperty[object]) -> list[str]:
     """Return the attributes with the foreign key of a reference, or none: it is elsewhere."""
     if relationship.direction is not RelationshipDirection.MANYTOONE:
         return []
@@ -157,10 +175,11 @@ def _key_names(instance: object, relationship: RelationshipProperty[object]) -> 
     return [mapper.get_property_by_column(local).key for local, _ in pairs]
 
 
-def _keys(instance: object, relationship: RelationshipProperty[object]) -> tuple[object, ...]:
+def _keys(
+    loaded: Mapping[str, object], instance: object, relationship: RelationshipProperty[object]
+) -> tuple[object, ...]:
     """Return the loaded foreign key of a reference, or nothing."""
-    loaded = instance_dict(instance)
-    names = _key_names(instance, relationship)
+    names = key_names(instance, relationship)
     return tuple(loaded[name] for name in names if name in loaded) if names else ()
 
 

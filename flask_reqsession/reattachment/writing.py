@@ -44,7 +44,7 @@ def write_column(instance: object, name: str, value: object) -> None:
     else:
         base = loaded.get(name, NO_VALUE)
         loaded[name] = own_value(instance, name, value)
-        _mark_changed(instance, name, base)
+        mark_changed(instance, name, base)
     forget_composites(instance, {name})
 
 
@@ -151,7 +151,7 @@ def _relink_changed(
     quiet = [each for each in current if not _in(added, each) or _in(base, each)]
     quiet += [each for each in removed if each is not None and not _in(quiet, each)]
     refill(adapter, quiet)
-    _mark_changed(instance, name, base)
+    mark_changed(instance, name, base)
     for member in removed:
         if member is not None and not _in(current, member):
             adapter.remove_with_event(member)
@@ -168,7 +168,8 @@ def refill(adapter: CollectionAdapter, members: Iterable[object]) -> None:
     adapter.append_multiple_without_event(members)
 
 
-def _mark_changed(instance: object, name: str, base: object) -> None:
+def mark_changed(instance: object, name: str, base: object) -> None:
+    """Make what an attribute is now a change of ``base``."""
     flag_modified(instance, name)
     # The public call forgets what the attribute was; a later comparison needs it.
     instance_state(instance).committed_state[name] = base

@@ -1,0 +1,64 @@
+"""What is to be done in one call: decided first, carried out as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm.attributes import instance_state
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstanceState
+
+    from flask_reqsession.reattachment.merging import Merge, Write
+    from flask_reqsession.reattachment.refreshing import Values
+    from flask_reqsession.reattachment.refusals import Place
+
+
+@dataclass(slots=True)
+class Decisions:
+    """The decisions about the saved instances among the arguments, and all they have loaded."""
+
+    arguments: list[tuple[object, Place]]
+
+    attached: list[object] = field(default_factory=list[object])
+    """What is attached as the same object, and the unsaved instances that come with it."""
+
+    roots: list[object] = field(default_factory=list[object])
+    """Those of them that no cascade brings along."""
+
+    copies: list[tuple[object, object]] = field(default_factory=list[tuple[object, object]])
+    """Instances of other sessions, and what stands for them in this one."""
+
+    targets: dict[InstanceState[object], object] = field(
+        default_factory=dict["InstanceState[object]", object]
+    )
+    """What stands for an instance that is replaced; None if its row is gone."""
+
+    moved: list[object] = field(default_factory=list[object])
+    """The arguments that are attached or replaced."""
+
+    merges: list[tuple[Merge, Place]] = field(default_factory=list["tuple[Merge, Place]"])
+    """The changes of replaced instances."""
+
+    writes: list[Write] = field(default_factory=list["Write"])
+    """What is written to the replacements because of them."""
+
+    fresh: dict[InstanceState[object], Values] = field(
+        default_factory=dict["InstanceState[object]", "Values"]
+    )
+    """What instances are refreshed with."""
+
+    expired: list[tuple[object, str]] = field(default_factory=list[tuple[object, str]])
+    """Changes of references that give way to what the database has."""
+
+    def target(self, instance: object) -> object:
+        """Return what stands for an instance in the session, often the instance itself."""
+        return self.targets.get(instance_state(instance), instance)
+
+    def place_of(self, instance: object) -> Place:
+        """Return where the call has an instance, or what is replaced by it; nowhere if related."""
+        for argument, place in self.arguments:
+            if self.target(argument) is instance:
+                return place
+        return "", ""
