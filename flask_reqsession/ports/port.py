@@ -139,8 +139,8 @@ class Port(WatchedSession):
             raise
         finally:
             self._working = False
-        self.commits_sent = 0
         self._observer.recorder.committed()
+        self.commits_sent = 0  # last: a signal that strikes before finds that COMMIT was done
 
     def _commit_in_two_phases(self, session: Session) -> None:
         self._prepare(session)

@@ -174,3 +174,43 @@ async def test_a_signal_around_the_body_of_a_coroutine_leaves_no_dead_scope(
         async with world.scope():
             await world.write(f"after {call.__name__}")
     assert world.kept() == ["after pay", "after exhaust", "after block"]
+
+
+@pytest.mark.rule("T1", "T32", "T37")
+@pytest.mark.parametrize(
+    "function",
+    ["transaction_flow", "commit", "perform", "advance", "_attempt", "completed_flow", "take"],
+)
+def test_a_signal_at_any_line_never_lets_the_wrong_hook_run(
+    sync_world: SyncWorld, function: str
+) -> None:
+    """A hook of the commit ran: it is kept. One of the rollback did: it is not. Never both."""
+    manager = sync_world.manager
+    ran: list[str] = []
+
+    @manager.transactional
+    def pay(text: str) -> None:
+        manager.on_commit(ran.append, f"{text} committed")
+        manager.on_rollback(ran.append, f"{text} rolled back")
+        manager.on_completion(lambda outcome: ran.append(f"{text} {outcome.name}"))
+        sync_world.put(text)
+
+    for line in itertools.count(1):
+        text = f"line {line}"
+        signal = Signal(line, function)
+
+        def strike(signal: Signal = signal, text: str = text) -> bool:
+            with signal.on_its_way():
+                pay(text)
+            with manager.session_scope():
+                sync_world.put(f"after {text}")
+            return text in sync_world.kept()
+
+        is_kept = contextvars.copy_context().run(strike)
+        if not signal.struck_at:
+            break
+        wrong = f"{text} rolled back" if is_kept else f"{text} committed"
+        told = f"{text} ROLLED_BACK" if is_kept else f"{text} COMMITTED"
+        assert not {wrong, told} & set(ran), signal.struck_at
+    assert ran[-2:] == [f"line {line} committed", f"line {line} COMMITTED"]
+    assert line > 5
