@@ -6,7 +6,7 @@ everything else, and one line in :data:`KINDS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeGuard
 
@@ -37,6 +37,7 @@ from flask_reqsession.flask_sqlalchemy_sources import (
     is_flask_sqlalchemy,
     is_flask_sqlalchemy_lite,
 )
+from flask_reqsession.replicas import PRIMARY_BIND, REPLICA_BIND, Replica, Replicas
 from flask_reqsession.savepoints import SavepointGuard
 from flask_reqsession.sources import AsyncSessionSource, SessionSource
 from flask_reqsession.urls import parse_url
@@ -54,16 +55,28 @@ class Offer:
     """One object that the user gave for one bind.
 
     ``guard`` looks after engines that were not made here. ``wants_async``: it is ``async_source``.
+    ``replicas`` is where its read-only scopes go (rule D7).
     """
 
     given: Any
     bind: str
     guard: SavepointGuard
     wants_async: bool = False
+    replicas: Replicas | None = None
 
     def is_a(self, kind: type[Any]) -> bool:
         """Tell by ``isinstance``, but leave a generic class's arguments to be any."""
         return isinstance(self.given, kind)
+
+    @property
+    def replica(self) -> Replica | None:
+        """Where the sessions of a synchronous engine may read."""
+        return None if self.replicas is None else self.replicas.sync
+
+    @property
+    def async_replica(self) -> Replica | None:
+        """Where the sessions of an asynchronous engine may read."""
+        return None if self.replicas is None else self.replicas.asynchronous
 
     def sync(self, door: Door[Session, Engine]) -> Sources:
         """Return the source of the sessions that come out of ``door``."""
@@ -94,6 +107,15 @@ class Binds:
         if sources.asynchronous is not None:
             self.asynchronous[bind] = sources.asynchronous
 
+    def locate(self, replicas: Mapping[str, Replicas]) -> None:
+        """Tell the replica's engine to the sessions that were made before it."""
+        source, async_source = self.sync.get(REPLICA_BIND), self.asynchronous.get(REPLICA_BIND)
+        for place in replicas.values():
+            for engine in () if source is None else source.engines()[:1]:
+                place.sync.engine = engine
+            for async_engine in () if async_source is None else async_source.engines()[:1]:
+                place.asynchronous.engine = async_engine.sync_engine
+
 
 def binds_of(source: object, async_source: object, guard: SavepointGuard) -> Binds:
     """Recognise both arguments of :class:`~flask_reqsession.DatabaseManager`.
@@ -101,10 +123,14 @@ def binds_of(source: object, async_source: object, guard: SavepointGuard) -> Bin
     :raises ConfigurationError: one of them is of no known kind, or they contradict each other.
     """
     binds = Binds()
-    for bind, given in _by_name(source).items():
-        binds.add(bind, recognise(Offer(given, bind, guard)))
-    for bind, given in _by_name(async_source).items():
-        sources = recognise(Offer(given, bind, guard, wants_async=True))
+    named, async_named = _by_name(source), _by_name(async_source)
+    replicas = replicas_among([*named, *async_named])
+    for bind, given in named.items():
+        offer = Offer(given, bind, guard, replicas=replicas.get(bind))
+        binds.add(bind, recognise(offer))
+    for bind, given in async_named.items():
+        offer = Offer(given, bind, guard, wants_async=True, replicas=replicas.get(bind))
+        sources = recognise(offer)
         if sources.asynchronous is None:
             raise ConfigurationError(
                 f"async_source of bind {bind!r} is an instance of {type(given).__name__}, which "
@@ -117,7 +143,13 @@ def binds_of(source: object, async_source: object, guard: SavepointGuard) -> Bin
                 "first argument its synchronous twin."
             )
         binds.asynchronous[bind] = sources.asynchronous
+    binds.locate(replicas)
     return binds
+
+
+def replicas_among(binds: Collection[str]) -> dict[str, Replicas]:
+    """Return by the name of its bind whose read-only scopes have a replica."""
+    return {PRIMARY_BIND: Replicas()} if REPLICA_BIND in binds else {}
 
 
 def _by_name(given: object) -> dict[str, object]:
@@ -168,17 +200,19 @@ def made(offer: Offer, options: Mapping[str, Any]) -> Sources:
     url: URL = offer.given
     guarded = not begins_by_itself(url, options)
     if offer.wants_async or url.get_dialect().is_async:
-        async_factory = async_session_factory(make_async_engine(url, options))
+        async_factory = async_session_factory(make_async_engine(url, options), offer.async_replica)
         return offer.asynchronous(MadeEngineDoor(async_factory, needs_guard=guarded))
-    factory = session_factory(make_engine(url, options))
+    factory = session_factory(make_engine(url, options), offer.replica)
     return offer.sync(MadeEngineDoor(factory, needs_guard=guarded))
 
 
 def _from_engine(offer: Offer) -> Sources | None:
     if isinstance(offer.given, Engine):
-        return offer.sync(EngineDoor(session_factory(offer.given)))
+        return offer.sync(EngineDoor(session_factory(offer.given, offer.replica)))
     if isinstance(offer.given, AsyncEngine):
-        return offer.asynchronous(EngineDoor(async_session_factory(offer.given)))
+        return offer.asynchronous(
+            EngineDoor(async_session_factory(offer.given, offer.async_replica))
+        )
     return None
 
 

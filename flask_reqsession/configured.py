@@ -10,7 +10,7 @@ from flask import Flask
 from sqlalchemy import URL
 
 from flask_reqsession import sqlite
-from flask_reqsession.adapters import Binds, Offer, made
+from flask_reqsession.adapters import Binds, Offer, made, replicas_among
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.savepoints import SavepointGuard
 from flask_reqsession.urls import parse_url
@@ -33,8 +33,9 @@ def configured_binds(app: Flask, guard: SavepointGuard) -> Binds:
 
     :raises ConfigurationError: nothing is configured, or a bind is configured twice.
     """
-    binds = Binds()
-    for key, bind, configured in _entries(app.config):
+    binds, entries = Binds(), _entries(app.config)
+    replicas = replicas_among([bind for _, bind, _ in entries])
+    for key, bind, configured in entries:
         wants_async = key == ASYNC_ENGINES
         taken = binds.asynchronous if wants_async else {**binds.sync, **binds.asynchronous}
         if bind in taken:
@@ -44,7 +45,9 @@ def configured_binds(app: Flask, guard: SavepointGuard) -> Binds:
             )
         options = _options(app.config, key, bind, configured)
         url = _below_instance_path(app, parse_url(options.pop("url")))
-        binds.add(bind, made(Offer(url, bind, guard, wants_async=wants_async), options))
+        offer = Offer(url, bind, guard, wants_async=wants_async, replicas=replicas.get(bind))
+        binds.add(bind, made(offer, options))
+    binds.locate(replicas)
     if not binds.names():
         raise ConfigurationError(
             f"No database is configured. Set app.config[{URI!r}] (further ones in {BINDS!r}) or "

@@ -137,7 +137,9 @@ class Transactional:
     ``durable`` (refuse to be anything but outermost), ``idempotent`` (``retry`` may run the call
     again although its COMMIT got no answer and may have happened), ``manual_commit`` (what
     ``session.commit()`` and ``session.rollback()`` do inside: "raise", "defer" to the scope's end,
-    "allow"), ``bind`` (which database), ``name`` (what messages call the scope), ``manager`` (an
+    "allow"), ``isolation`` (the level of this transaction), ``read_only`` (True: the database
+    refuses writes; False: refuse to join where it does), ``timeout`` (seconds that the transaction
+    may take), ``bind`` (which database), ``name`` (what messages call the scope), ``manager`` (an
     object or a name).
 
     :raises ConfigurationError: at decoration, for a wrong option.

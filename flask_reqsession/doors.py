@@ -18,6 +18,7 @@ from sqlalchemy.util import ScopedRegistry
 
 from flask_reqsession.adoption import AdoptedRegistry, Applies, Current, S
 from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.replicas import Replica, RoutedSession
 from flask_reqsession.sessions import RequestSession
 
 E = TypeVar("E", bound=Engine | AsyncEngine)
@@ -114,20 +115,30 @@ class MadeEngineDoor(EngineDoor[S, E]):
         self.needs_guard = needs_guard
 
 
-def session_factory(engine: Engine) -> sessionmaker[Session]:
-    """Return a factory of sessions that stay loaded after COMMIT and end when closed (rule D4)."""
-    return sessionmaker(
-        engine, class_=RequestSession, expire_on_commit=False, close_resets_only=False
-    )
+def session_factory(engine: Engine, replica: Replica | None = None) -> sessionmaker[Session]:
+    """Return a factory of sessions that stay loaded after COMMIT and end when closed (rule D4).
+
+    Their read-only scopes go to ``replica``, if there is one.
+    """
+    options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
+    return sessionmaker(engine, **_session_class(replica), **options)
 
 
-def async_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+def _session_class(replica: Replica | None) -> dict[str, Any]:
+    if replica is None:
+        return {"class_": RequestSession}
+    return {"class_": RoutedSession, "replica": replica}
+
+
+def async_session_factory(
+    engine: AsyncEngine, replica: Replica | None = None
+) -> async_sessionmaker[AsyncSession]:
     """Return the asynchronous twin of :func:`session_factory`; events have a target of its own."""
     return async_sessionmaker(
         engine,
         expire_on_commit=False,
         close_resets_only=False,
-        sync_session_class=sessionmaker(class_=RequestSession),
+        sync_session_class=sessionmaker(**_session_class(replica)),
     )
 
 

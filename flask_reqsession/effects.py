@@ -48,6 +48,9 @@ class Effect:
 
 BEGIN: Final = Effect("begin")
 """Take over the session. Sends nothing: SQLAlchemy begins at the first statement."""
+RENEW: Final = Effect("renew")
+"""End a transaction that only read, so that another one can begin in its mode; its value says
+whether that was possible. What is loaded stays loaded."""
 CALL: Final = Effect("call")
 """Run the user's code. The only effect that the driver performs without the port."""
 FLUSH: Final = Effect("flush")

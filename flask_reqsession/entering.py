@@ -172,6 +172,9 @@ class Entering(ABC, Generic[PortT]):
         self._scope = Scope(
             spec.name, spec.rules, self._outer, spec.propagation, spec.manual_commit
         )
+        if spec.mode is not None and self._outer is None:
+            elsewhere = spec.mode.read_only and self._unit.may_read_replica(spec.bind)
+            self._scope.begin_in(spec.mode, reads_replica=elsewhere)
         outcome = yield from flow_of(self._scope)
         self.port.scope = self._outer
         if self._scope.hooks is not None and spec.retry is None:

@@ -20,6 +20,7 @@ from flask_reqsession.effects import (
     FLUSH,
     LET_GO,
     RELEASE,
+    RENEW,
     ROLLBACK,
     ROLLBACK_TO,
     SAVEPOINT,
@@ -50,6 +51,8 @@ Refusing: TypeAlias = Generator[Request, Outcome, Outcome | None]
 def transaction_flow(scope: Scope) -> Flow:
     """Run the body in a transaction: commit, or roll back and say why."""
     began = yield BEGIN
+    if isinstance(began, Ok) and scope.mode is not None:
+        began = yield from _renewed(scope)
     if isinstance(began, Failed):
         return began
     scope.advance(ScopeState.ACTIVE)
@@ -59,13 +62,12 @@ def transaction_flow(scope: Scope) -> Flow:
         body, refusal = yield from _respond(scope, body)
     if refusal is not None:
         return (yield from _undo(scope, refusal, ROLLBACK))
-    flushed = yield FLUSH
-    if scope.hooks is not None and isinstance(flushed, Ok):
-        refusal = yield from _before_commit(scope, scope.hooks, body)
+    done = yield FLUSH
+    if isinstance(done, Ok) and (scope.hooks is not None or scope.deadline is not None):
+        refusal = yield from _before_commit(scope, body)
         if refusal is not None:
             return (yield from _undo(scope, refusal, ROLLBACK))
-    done = flushed
-    if isinstance(flushed, Ok):
+    if isinstance(done, Ok):
         scope.sends_commit = True
         done = yield COMMIT
     if isinstance(done, Failed):
@@ -77,6 +79,14 @@ def transaction_flow(scope: Scope) -> Flow:
         return failed
     scope.advance(ScopeState.COMMITTED)
     return body
+
+
+def _renewed(scope: Scope) -> Flow:
+    """End what earlier code of the request began by reading: it is not in the mode of ``scope``."""
+    renewed = yield RENEW
+    if isinstance(renewed, Ok) and not renewed.value:
+        return Failed(scope.mode_refused())
+    return renewed
 
 
 def savepoint_flow(scope: Scope, outer: Scope) -> Flow:
@@ -238,8 +248,19 @@ def _respond(scope: Scope, body: Outcome) -> Generator[Request, Outcome, _Answer
     return answer, None if refusal is UNANSWERED else refusal
 
 
-def _before_commit(scope: Scope, hooks: PendingHooks, body: Outcome) -> Refusing:
-    """Run what comes last before COMMIT, and flush what that left behind."""
+def _before_commit(scope: Scope, body: Outcome) -> Refusing:
+    """Run what comes last before COMMIT, and see whether there is time left for that."""
+    if scope.hooks is not None:
+        refusal = yield from _run_before_commit(scope, scope.hooks, body)
+        if refusal is not None:
+            return refusal
+    if scope.deadline is not None and scope.deadline.is_over:
+        return caused_after(Failed(scope.deadline.error()), body)
+    return None
+
+
+def _run_before_commit(scope: Scope, hooks: PendingHooks, body: Outcome) -> Refusing:
+    """Run the hooks, and flush what they left behind."""
     while hooks.count(HookKind.BEFORE_COMMIT):
         for hook in hooks.take(HookKind.BEFORE_COMMIT):
             ran = yield Run(hook)

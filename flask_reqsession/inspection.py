@@ -43,11 +43,12 @@ def _of_session(port: Port | None) -> dict[str, Any]:
 
 
 def _of_scope(scope: Scope | None) -> dict[str, Any]:
+    mode = None if scope is None else scope.mode
     return {
         "depth": 0 if scope is None else scope.depth,
         "propagation": None if scope is None else scope.propagation,
-        "isolation": None,
-        "read_only": False,
+        "isolation": None if mode is None else mode.isolation,
+        "read_only": mode is not None and mode.read_only,
         "rollback_only": scope is not None and scope.is_doomed,
         "pending_hooks": len((scope and scope.transaction.hooks) or ()),
     }

@@ -19,6 +19,7 @@ from sqlalchemy.orm.exc import FlushError, StaleDataError
 
 from flask_reqsession.codes import has_rolled_back
 from flask_reqsession.commits import answer_in
+from flask_reqsession.enforcement import Enforcement
 from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.loops import keep_to_loops
 from flask_reqsession.reattachment import Memory
@@ -77,6 +78,7 @@ class Observer:
         self._is_connecting = is_connecting
         self._by_session: dict[Session, Port] = {}
         self._by_connection: dict[Connection, Port] = {}
+        self._enforcement = Enforcement(self._by_session)
         self._failures: weakref.WeakSet[BaseException] = weakref.WeakSet()
         self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -94,16 +96,21 @@ class Observer:
         self._by_session[session] = port
         if isinstance(session, RequestSession):
             session.closer = port
-        observed = session if target is None else target
+        port.observed = observed = session if target is None else target
         if observed not in self._watched:
             self._watched.add(observed)
             self.memory.watch(observed)
             event.listen(observed, "before_commit", self._before_commit)
-            event.listen(observed, "after_begin", self._after_begin)
+            # Before the user's own: a mode has to be told before the first statement.
+            event.listen(observed, "after_begin", self._after_begin, insert=True)
             event.listen(observed, "after_soft_rollback", self._after_soft_rollback)
             event.listen(observed, "after_transaction_end", self._after_transaction_end)
             for engine in engines():
                 self._watch_engine(engine)
+
+    def expect_mode(self, observed: object) -> None:
+        """Prepare for a transaction in a mode, of a session whose events are ``observed``."""
+        self._enforcement.watch_flushes(observed)
 
     def forget(self, session: Session, port: Port) -> None:
         """Stop reporting: the session is closed."""
@@ -168,6 +175,9 @@ class Observer:
         port.connections.append(connection)
         self._by_connection[connection] = port
         self._watch_engine(connection.engine)
+        scope = port.scope or port.paused
+        if scope is not None and scope.mode is not None:
+            self._enforcement.begin(port, scope, connection)
 
     def _after_transaction_end(self, session: Session, ended: SessionTransaction) -> None:
         port = self._by_session.get(session)
@@ -178,9 +188,12 @@ class Observer:
         self._forget_connections(port)
 
     def _forget_connections(self, port: Port) -> None:
+        if port.enforced is not None:
+            self._enforcement.end(port)
         for connection in port.connections:
             self._by_connection.pop(connection, None)
         port.connections.clear()
+        port.has_written |= port.wrote
         port.lost = port.wrote = False
         port.suspect = port.writer = port.second_writer = None
 
@@ -216,12 +229,14 @@ class Observer:
     ) -> None:
         connection = None if context is None else context.root_connection
         port = None if connection is None else self._by_connection.get(connection)
-        if port is None:
+        if port is None or connection is None:
             return
         if port.of_parent:
             raise port.refuse_child()
         if port.is_guarded and ends_transaction(statement):
             self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
+        if port.enforced is not None:
+            self._enforcement.before_statement(port, connection, statement)
         if (not port.wrote or connection is not port.writer) and writes(statement):
             port.wrote = True
             if port.writer is None:
@@ -234,7 +249,7 @@ class Observer:
     ) -> None:
         self._do_execute(cursor, statement, None, context)
 
-    def _handle_error(self, context: ExceptionContext) -> None:
+    def _handle_error(self, context: ExceptionContext) -> BaseException | None:
         connection = context.connection
         port = None if connection is None else self._by_connection.get(connection)
         error = context.sqlalchemy_exception
@@ -243,6 +258,9 @@ class Observer:
                 self.record_failure(error)
         elif port is not None:
             self._failed_on(connection, port, context)
+            if port.enforced is not None:
+                return self._enforcement.timeout(port, connection, context.original_exception)
+        return None
 
     def _failed_on(self, connection: Connection, port: Port, context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception or context.original_exception

@@ -14,6 +14,7 @@ from flask_reqsession.errors import (
     ConfigurationError,
     RetryNotAllowedError,
 )
+from flask_reqsession.modes import ISOLATION_LEVELS, IsolationLevel
 
 DEFAULT_BIND = "default"
 
@@ -129,6 +130,9 @@ class ScopeOptions(TypedDict, total=False):
     """The keyword options of a scope, as the user writes them."""
 
     propagation: Propagation | str
+    isolation: IsolationLevel | None
+    read_only: bool | None
+    timeout: float | None
     retry: Retry | int | None
     rollback_for: ErrorClasses
     no_rollback_for: ErrorClasses
@@ -145,6 +149,9 @@ class TransactionOptions:
     """The options of one ``@transactional`` or ``session_scope()``."""
 
     propagation: Propagation = Propagation.REQUIRED
+    isolation: str | None = None
+    read_only: bool | None = None
+    timeout: float | None = None
     retry: Retry | None = None
     rollback_for: tuple[type[BaseException], ...] = ()
     no_rollback_for: tuple[type[BaseException], ...] = ()
@@ -163,7 +170,16 @@ class TransactionOptions:
             and not self.durable
             and self.manual_commit is None
             and self.retry is None
+            and not self.demands_mode
         )
+
+    @property
+    def demands_mode(self) -> bool:
+        """Whether not every running transaction can be joined.
+
+        ``read_only=True`` joins any: it promises not to write, whoever could.
+        """
+        return self.read_only is False or self.isolation is not None or self.timeout is not None
 
 
 _FIRST_ERROR_STATUS = 400
@@ -199,6 +215,7 @@ def transaction_options(**given: Unpack[ScopeOptions]) -> TransactionOptions:
             "never starts one. Put it on the function that starts the transaction: REQUIRED, "
             "REQUIRES_NEW or NESTED."
         )
+    _refuse_mode_without_transaction(checked)
     return checked
 
 
@@ -216,6 +233,21 @@ def _refuse_to_allow(checked: TransactionOptions) -> None:
         )
 
 
+def _refuse_mode_without_transaction(checked: TransactionOptions) -> None:
+    asked = [
+        f"{name}={value!r}"
+        for name in ("isolation", "read_only", "timeout")
+        if (value := getattr(checked, name))
+    ]
+    if asked and checked.propagation in _SCOPELESS:
+        raise ConfigurationError(
+            f"{' and '.join(asked)} can't be kept where propagation={checked.propagation.name} "
+            "runs without a transaction scope. Use REQUIRED or REQUIRES_NEW, or MANDATORY to "
+            "demand a running scope."
+        )
+
+
+_SCOPELESS = frozenset({Propagation.SUPPORTS, Propagation.NOT_SUPPORTED, Propagation.NEVER})
 _STARTING = frozenset({Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.NESTED})
 
 
@@ -261,6 +293,29 @@ def _status_rule(option: str, given: object) -> StatusRule:
     )
 
 
+def _isolation(option: str, given: object) -> str | None:
+    if given is None or (isinstance(given, str) and given in ISOLATION_LEVELS):
+        return given
+    levels = ", ".join(ISOLATION_LEVELS)
+    wanted = f"one of {levels}, or None for the engine's own level"
+    if given == "AUTOCOMMIT":
+        wanted += "; AUTOCOMMIT would be no transaction at all"
+    raise ConfigurationError(_wrong(option, given, wanted))
+
+
+def _timeout(option: str, given: object) -> float | None:
+    if given is None:
+        return None
+    _seconds(option, given)
+    if not given:
+        raise ConfigurationError(_wrong(option, given, "more than 0 seconds, or None for no limit"))
+    return float(cast("float", given))
+
+
+def _optional_flag(option: str, given: object) -> bool | None:
+    return None if given is None else _flag(option, given)
+
+
 def _seconds(option: str, given: object) -> None:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not (is_number and 0 <= cast("float", given) < float("inf")):
@@ -298,6 +353,9 @@ def _wrong(option: str, given: object, wanted: str) -> str:
 _CHECKS: MappingProxyType[str, Callable[[str, object], object]] = MappingProxyType(
     {
         "propagation": _propagation,
+        "isolation": _isolation,
+        "read_only": _optional_flag,
+        "timeout": _timeout,
         "retry": _retry,
         "rollback_for": error_classes,
         "no_rollback_for": error_classes,

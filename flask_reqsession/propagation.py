@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask_reqsession.flows import RetryPolicy
+    from flask_reqsession.modes import TransactionMode
     from flask_reqsession.options import ManualCommit, TransactionOptions
     from flask_reqsession.scope import OutcomeRules, Scope
 
@@ -47,7 +48,8 @@ _ENTRIES = MappingProxyType(
 class ScopeSpec:
     """What is known of a scope before it is entered: made once, at decoration.
 
-    Without options there is no scope: the call only needs a session.
+    Without options there is no scope: the call only needs a session. ``mode`` is what a transaction
+    of its own begins in, ``demands_mode`` whether a running one has to be of a certain mode.
     """
 
     name: str
@@ -55,6 +57,8 @@ class ScopeSpec:
     options: TransactionOptions | None
     rules: OutcomeRules
     manual_commit: ManualCommit | None = None
+    mode: TransactionMode | None = None
+    demands_mode: bool = False
     retry: Callable[[], RetryPolicy] | None = None
 
     @property
@@ -95,7 +99,33 @@ def entry_of(spec: ScopeSpec, running: Scope | None, paused: Scope | None) -> En
             f"could commit half of it. Give {name} manual_commit='defer' or "
             f"propagation=Propagation.REQUIRES_NEW, or {running.name} manual_commit='allow'."
         )
+    if spec.demands_mode and entry in {Entry.JOIN, Entry.SAVEPOINT}:
+        refuse_other_mode(name, options, running)
     return entry
+
+
+def refuse_other_mode(name: str, options: TransactionOptions, running: Scope) -> None:
+    """Refuse to make ``name`` a part of a transaction that is not of the mode it asks for.
+
+    :raises PropagationError: the level is another one, the transaction is read-only, or its limit
+        in time is longer or missing.
+    """
+    mode = running.mode
+    level, limit = (None, None) if mode is None else (mode.isolation, mode.timeout)
+    if options.isolation is not None and options.isolation != level:
+        asked, has = f"isolation={options.isolation!r}", level or "the level of its engine"
+    elif options.read_only is False and mode is not None and mode.read_only:
+        asked, has = "read_only=False", "read_only=True"
+    elif options.timeout is not None and (limit is None or limit > options.timeout):
+        asked = f"timeout={options.timeout:g}"
+        has = "no timeout" if limit is None else f"timeout={limit:g}"
+    else:
+        return
+    raise PropagationError(
+        f"{name} has {asked}, but would be a part of the transaction of {running.name}, which has "
+        f"{has}. A transaction keeps the mode that it began in. Give the option to the outermost "
+        f"scope, or {name} propagation=Propagation.REQUIRES_NEW."
+    )
 
 
 def occupied_error(name: str, paused: str) -> PropagationError:

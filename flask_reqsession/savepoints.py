@@ -73,7 +73,8 @@ def _refuse_unless_open(connection: Connection) -> None:
     """Judge a SAVEPOINT that was sent just now, when nothing has been done in it yet."""
     was_open: bool | None = connection.info.get(_WAS_OPEN)
     if was_open is None:  # begun by the user's own code, the session only joined
-        was_open = not _is_legacy(connection.connection.driver_connection)
+        driver: Any = connection.connection.driver_connection
+        was_open = sqlite.is_known_to_begin(connection) or not _is_legacy(driver)
     if not was_open:
         raise ConfigurationError(
             f"A savepoint on {shown(connection.engine.url)} would not be part of its transaction: "

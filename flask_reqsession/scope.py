@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from flask_reqsession.errors import PropagationError, UnexpectedRollbackError
+from flask_reqsession.errors import (
+    PropagationError,
+    ReqSessionError,
+    TransactionTimeoutError,
+    UnexpectedRollbackError,
+)
+from flask_reqsession.modes import Deadline
 from flask_reqsession.options import ALLOW, RAISE
 from flask_reqsession.pending import Hook, HookKind, PendingHooks
 from flask_reqsession.states import ScopeState
@@ -15,6 +21,7 @@ from flask_reqsession.states import ScopeState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flask_reqsession.modes import TransactionMode
     from flask_reqsession.options import ManualCommit, TransactionOutcome
 
 
@@ -44,22 +51,27 @@ class Scope:
     names the generators that are parts of this scope and stand between two steps, each with its
     savepoint if it has one; ``is_shared`` says of such a savepoint that its consumer wrote into it
     meanwhile. ``manual_commit`` is what a commit by hand does now: the innermost call decides.
-    meanwhile. ``hooks`` are those of the whole transaction, or, of a savepoint that was rolled
-    back, those that wait for just that; ``sends_commit`` says that COMMIT is on its way.
+    ``hooks`` are those of the whole transaction, or, of a savepoint that was rolled back, those
+    that wait for just that; ``sends_commit`` says that COMMIT is on its way. ``mode`` and
+    ``deadline`` are those of the transaction, in its savepoints too; ``reads_replica`` says that it
+    may read from one.
     """
 
     __slots__ = (
         "cause",
         "committed_by_hand",
         "culprit",
+        "deadline",
         "depth",
         "hooks",
         "is_shared",
         "manual_commit",
+        "mode",
         "name",
         "parent",
         "paused",
         "propagation",
+        "reads_replica",
         "rollback_only",
         "rules",
         "savepoint",
@@ -83,9 +95,16 @@ class Scope:
         self.propagation: str = propagation
         self.rules: OutcomeRules = rules
         self.parent: Scope | None = parent
-        self.depth: int = 1 if parent is None else parent.depth + 1
         self.committed_by_hand: bool = False
         self.hooks: PendingHooks | None = None
+        self.depth: int = 1
+        self.deadline: Deadline | None = None
+        self.mode: TransactionMode | None = None
+        self.reads_replica: bool = False
+        if parent is not None:
+            self.depth = parent.depth + 1
+            self.deadline, self.mode = parent.deadline, parent.mode
+            self.reads_replica = parent.reads_replica
         self.is_shared: bool = False
         self.manual_commit: ManualCommit = manual_commit
         self.paused: list[tuple[str, Scope | None]] = []
@@ -95,6 +114,13 @@ class Scope:
         self.sends_commit: bool = False
         self.cause: BaseException | None = None
         self.culprit: str = ""
+
+    def begin_in(self, mode: TransactionMode, *, reads_replica: bool) -> None:
+        """Take the mode of a transaction of its own; its time runs from now on."""
+        self.mode = mode
+        self.reads_replica = reads_replica
+        if mode.timeout is not None:
+            self.deadline = Deadline(self.name, mode.timeout)
 
     def advance(self, target: ScopeState) -> None:
         """Move to ``target``; call it after the effect succeeded."""
@@ -115,6 +141,11 @@ class Scope:
             self.culprit = culprit
         elif self.cause is error and not self.culprit:
             self.culprit = culprit
+
+    def doom_transaction(self, error: BaseException) -> None:
+        """Let the whole transaction end in a rollback because of ``error``, savepoint or not."""
+        for unit in self.lineage():
+            unit.doom(error)
 
     def lineage(self) -> Iterator[Scope]:
         """Yield this scope and those around it: a commit or rollback by hand ends them all."""
@@ -180,8 +211,10 @@ class Scope:
             "committed."
         )
 
-    def unexpected_rollback(self) -> UnexpectedRollbackError:
+    def unexpected_rollback(self) -> ReqSessionError:
         """Tell the caller of a doomed scope that nothing of it was kept."""
+        if isinstance(self.cause, TransactionTimeoutError):
+            return self.cause
         error = UnexpectedRollbackError(
             f"Everything that {self.name} did was rolled back, and no exception told its caller: "
             f"{self._what_happened()}"
@@ -212,6 +245,15 @@ class Scope:
         return PropagationError(
             f"{self.name} ended while the generator {self.paused[-1][0]}, which is a part of it, "
             "was between two steps. Exhaust the generator first."
+        )
+
+    def mode_refused(self) -> PropagationError:
+        """Refuse to begin in a mode where a transaction with changes is open."""
+        return PropagationError(
+            f"{self.name} begins its transaction in a mode of its own (isolation, read_only or "
+            "timeout), but this request has uncommitted changes from before it, in a transaction "
+            "that keeps the mode it began in. Commit them in a scope of their own before, or use "
+            "propagation=Propagation.REQUIRES_NEW."
         )
 
     def took_along(self) -> PropagationError:

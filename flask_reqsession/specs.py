@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask_reqsession.colour import colour_of, runs_a_generator_later
 from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
+from flask_reqsession.modes import TransactionMode
 from flask_reqsession.options import TransactionOptions
 from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.propagation import ScopeSpec
@@ -42,9 +43,16 @@ def spec_of(options: TransactionOptions, function: Callable[..., Any] | None) ->
         bind=options.bind,
         options=options,
         rules=Rules(options, function),
-        retry=None if retry is None else lambda: RetryRun(retry, is_idempotent=options.idempotent),
+        mode=_mode_of(options),
+        demands_mode=options.demands_mode,
         manual_commit=options.manual_commit,
+        retry=None if retry is None else lambda: RetryRun(retry, is_idempotent=options.idempotent),
     )
+
+
+def _mode_of(options: TransactionOptions) -> TransactionMode | None:
+    mode = TransactionMode(options.isolation, bool(options.read_only), options.timeout)
+    return None if mode == TransactionMode() else mode
 
 
 def bare_spec(bind: str, function: Callable[..., object]) -> ScopeSpec:

@@ -20,6 +20,20 @@ _READING: Final = frozenset(
 )
 
 
+_WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "CALL", "LOAD"})
+
+
+def commits_implicitly(statement: str) -> bool:
+    """Whether ``statement`` may end the transaction on MySQL and MariaDB, as DDL does there.
+
+    >>> commits_implicitly("DROP TABLE t"), commits_implicitly("DELETE FROM t")
+    (True, False)
+    """
+    found = _LEADING.match(statement)
+    word = found.group(1).upper() if found else ""
+    return word == "BEGIN" or (writes(statement) and word not in _WRITING)
+
+
 def writes(statement: str) -> bool:
     """Whether ``statement`` may change something that a rollback would undo.
 

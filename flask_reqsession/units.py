@@ -24,6 +24,7 @@ class Unit:
 
     ``ports`` and ``async_ports`` hold what is current for each bind: a scope with a session of its
     own puts its port there while it runs. ``opened`` holds every port, so that the end closes all.
+    ``written`` are the binds that sessions wrote to which have been closed since.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Unit:
         "opened",
         "owner",
         "ports",
+        "written",
     )
 
     def __init__(self, kind: str, context: object = None) -> None:
@@ -49,6 +51,7 @@ class Unit:
         self.opened: list[Port] = []
         self.ended: bool = False
         self.of_parent: bool = False
+        self.written: set[str] = set()
 
     @property
     def owner_name(self) -> str:
@@ -72,8 +75,20 @@ class Unit:
             return async_port
         return port
 
+    def may_read_replica(self, bind: str) -> bool:
+        """Whether nothing in ``bind`` would be missed in a copy that is a little behind.
+
+        That is what this unit wrote, and what an open transaction has seen.
+        """
+        ports = [port for port in self.opened if port.bind == bind]
+        return bind not in self.written and not any(
+            port.has_written or port.in_transaction for port in ports
+        )
+
     def retire(self, port: Port) -> None:
         """Forget a port that its scope has closed."""
+        if port.has_written:
+            self.written.add(port.bind)
         if port in self.opened:
             self.opened.remove(port)
 

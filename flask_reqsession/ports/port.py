@@ -86,6 +86,18 @@ class Port(WatchedSession):
         if session is not None and session.in_transaction() and not session.is_active:
             self.rollback()  # a flush failed in it before: SQLAlchemy only waits to be told
 
+    def renew(self) -> bool:
+        """End a transaction that only read, for one in another mode; leave one with changes.
+
+        Return whether the next statement begins a transaction.
+        """
+        if self.has_uncommitted_changes:
+            return False
+        self.release()
+        if self.session is not None:
+            self._observer.expect_mode(self.observed)
+        return True
+
     def flush(self) -> None:
         """Send what is pending, so that a failure in it is not a failure of COMMIT.
 

@@ -28,6 +28,11 @@ class SessionPort(Port):
         self._source = source
 
     @property
+    def bind(self) -> str:
+        """The bind that the session is of."""
+        return self._source.bind
+
+    @property
     def is_only_session(self) -> bool:
         """Whether the source can't give a second session beside this one."""
         return self._source.single_session

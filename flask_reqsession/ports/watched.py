@@ -13,6 +13,7 @@ from flask_reqsession.errors import (
     ScopeOwnershipError,
 )
 from flask_reqsession.reattachment import attach
+from flask_reqsession.replicas import RoutedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from flask_reqsession.commits import Answer
     from flask_reqsession.errors import ManualCommitError
+    from flask_reqsession.modes import TransactionMode
     from flask_reqsession.observer import Observer
     from flask_reqsession.ports.deferral import Deferral
     from flask_reqsession.reattachment import ArgumentPlan, ReattachOptions, Recall
@@ -36,8 +38,10 @@ class WatchedSession(ABC):
     ``scope`` is the scope that runs on the session now; ``paused`` the one of a generator between
     two steps. ``connections`` are those of the open transaction; ``wrote`` says whether it changed
     anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it
-    back because of that. While COMMIT is being done, ``commits_sent`` is the number of
-    connections that got it, and ``answer`` what the one that failed came back with.
+    back because of that; ``enforced`` is the mode in which it was begun. While COMMIT is being
+    done, ``commits_sent`` is the number of connections that got it, and ``answer`` what the one
+    that failed came back with. ``has_written`` says whether an earlier transaction changed
+    anything. ``observed`` is what its events are those of.
     """
 
     __slots__ = (
@@ -48,8 +52,11 @@ class WatchedSession(ABC):
         "closed",
         "commits_sent",
         "connections",
+        "enforced",
+        "has_written",
         "is_rolling_back",
         "lost",
+        "observed",
         "of_parent",
         "opened_at",
         "paused",
@@ -71,8 +78,11 @@ class WatchedSession(ABC):
         self.answer: Answer | None = None
         self.commits_sent: int = 0
         self.connections: list[Connection] = []
+        self.enforced: TransactionMode | None = None
+        self.has_written: bool = False
         self.is_rolling_back: bool = False
         self.lost: bool = False
+        self.observed: object = None
         self.of_parent: bool = False
         self.opened_at: float = 0.0
         self.paused: Scope | None = None
@@ -92,15 +102,31 @@ class WatchedSession(ABC):
         if self.session is None:
             self.refuse_if_closed()
             self.opened_at = time.perf_counter()
-            self.session = self._make()
+            self.session = session = self._make()
+            if isinstance(session, RoutedSession):
+                session.reader = self
             if self._deferral is not None:
-                self._deferral.attach(self.session)
+                self._deferral.attach(session)
             self._observer.recorder.created(time.perf_counter() - self.opened_at)
+            scope = self.scope or self.paused
+            if scope is not None and scope.mode is not None:
+                self._observer.expect_mode(self.observed)
         return self.session
 
     @abstractmethod
     def _make(self) -> Session:
         """Make the session and have it observed."""
+
+    @property
+    @abstractmethod
+    def bind(self) -> str:
+        """The bind that the session is of."""
+
+    @property
+    def reads_replica(self) -> bool:
+        """Whether the running scope may read from a copy of the database."""
+        scope = self.scope or self.paused
+        return scope is not None and scope.reads_replica
 
     @property
     @abstractmethod

@@ -25,6 +25,19 @@ from flask_reqsession.options import TransactionOptions, transaction_options
         ("propagation", "required", "REQUIRES_NEW, NESTED"),
         ("propagation", None, "one of Propagation"),
         ("propagation", [], "one of Propagation"),
+        ("isolation", "serializable", "READ COMMITTED, REPEATABLE READ, SERIALIZABLE"),
+        ("isolation", "SNAPSHOT", "one of READ UNCOMMITTED"),
+        ("isolation", "AUTOCOMMIT", "no transaction at all"),
+        ("isolation", 1, "one of READ UNCOMMITTED"),
+        ("read_only", 1, "True or False"),
+        ("read_only", "yes", "True or False"),
+        ("timeout", "5", "a number of seconds"),
+        ("timeout", -1, "not less than 0"),
+        ("timeout", 0, "more than 0 seconds"),
+        ("timeout", 0.0, "more than 0 seconds"),
+        ("timeout", True, "a number of seconds"),
+        ("timeout", float("nan"), "a number of seconds"),
+        ("timeout", float("inf"), "a number of seconds"),
         ("retry", "3", "a number of attempts"),
         ("retry", 2.5, "a number of attempts"),
         ("retry", True, "a whole number"),
@@ -87,7 +100,7 @@ def test_a_wrong_value_of_a_retry_is_refused(option: str, value: object, wanted:
 
 def test_an_unknown_option_is_refused_with_the_list_of_those_there_are() -> None:
     """A misspelt option is no option."""
-    with pytest.raises(ConfigurationError, match="no option 'propogation'.*propagation, retry"):
+    with pytest.raises(ConfigurationError, match="no option 'propogation'.*propagation, isolation"):
         transaction_options(propogation="NESTED")  # type: ignore[call-arg]  # it is wrong
 
 
@@ -192,3 +205,32 @@ def test_each_door_refuses_a_wrong_option_at_once(options: Any) -> None:
         with pytest.raises(ConfigurationError):
             door(**options)
     manager.databases.dispose()
+
+
+@pytest.mark.rule("T18", "T19")
+@pytest.mark.parametrize("propagation", ["SUPPORTS", "NOT_SUPPORTED", "NEVER"])
+@pytest.mark.parametrize(
+    "options",
+    [{"isolation": "SERIALIZABLE"}, {"read_only": True}, {"timeout": 5}],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_mode_needs_a_transaction(propagation: str, options: Any) -> None:
+    """Where a body may run without a scope, nothing could keep what was asked for."""
+    with pytest.raises(ConfigurationError, match="runs without a transaction scope.*MANDATORY"):
+        transaction_options(propagation=propagation, **options)
+    for other in ("REQUIRED", "REQUIRES_NEW", "NESTED", "MANDATORY"):
+        assert not transaction_options(propagation=other, **options).durable
+    assert transaction_options(propagation=propagation, read_only=False).read_only is False
+
+
+@pytest.mark.rule("T18", "T19")
+def test_a_mode_is_kept_as_it_was_given() -> None:
+    """The time as a float; None is what nobody asked for."""
+    options = transaction_options(isolation="READ COMMITTED", read_only=True, timeout=5)
+    assert (options.isolation, options.read_only, options.timeout) == ("READ COMMITTED", True, 5.0)
+    unset = transaction_options(isolation=None, read_only=None, timeout=None)
+    assert unset.joins_plainly
+    assert transaction_options(read_only=True).joins_plainly
+    assert not transaction_options(read_only=False).joins_plainly
+    assert not transaction_options(timeout=5).joins_plainly
+    assert not transaction_options(isolation="SERIALIZABLE").joins_plainly

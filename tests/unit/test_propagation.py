@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from flask_reqsession import Propagation, PropagationError, Retry, RetryNotAllowedError
+from flask_reqsession.modes import TransactionMode
 from flask_reqsession.options import TransactionOptions
 from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.propagation import Entry, ScopeSpec, entry_of
 from flask_reqsession.scope import Scope
+from flask_reqsession.specs import spec_of as full_spec_of
 
 RULES = Rules(TransactionOptions(), None)
 RUNNING = Scope("pay()", RULES)
@@ -44,6 +48,47 @@ def test_a_propagation_enters_as_the_table_says(propagation: Propagation, case: 
             entry_of(spec, *STATES[case])
     else:
         assert entry_of(spec, *STATES[case]) is expected
+
+
+MODES = {
+    "none": None,
+    "serializable": TransactionMode(isolation="SERIALIZABLE"),
+    "read only": TransactionMode(read_only=True),
+    "5 seconds": TransactionMode(timeout=5.0),
+}
+JOINING = [
+    # what the inner scope asks for, and which of the running ones it joins
+    (TransactionOptions(), set(MODES)),
+    (TransactionOptions(read_only=True), set(MODES)),
+    (TransactionOptions(read_only=False), {"none", "serializable", "5 seconds"}),
+    (TransactionOptions(isolation="SERIALIZABLE"), {"serializable"}),
+    (TransactionOptions(isolation="READ COMMITTED"), set()),
+    (TransactionOptions(timeout=5.0), {"5 seconds"}),
+    (TransactionOptions(timeout=6.0), {"5 seconds"}),
+    (TransactionOptions(timeout=4.9), set()),
+]
+
+
+@pytest.mark.rule("T18", "T19")
+@pytest.mark.parametrize("running", MODES)
+@pytest.mark.parametrize(("options", "joined"), JOINING)
+@pytest.mark.parametrize("propagation", [Propagation.REQUIRED, Propagation.NESTED])
+def test_a_part_of_a_transaction_cannot_have_another_mode(
+    propagation: Propagation, options: TransactionOptions, joined: set[str], running: str
+) -> None:
+    """Level, access and time belong to the whole; ``REQUIRES_NEW`` is not a part."""
+    outer = Scope("pay()", RULES)
+    outer.mode = MODES[running]
+    spec = full_spec_of(dataclasses.replace(options, propagation=propagation), None)
+    if running in joined:
+        assert entry_of(spec, outer, None) in {Entry.JOIN, Entry.SAVEPOINT}
+    else:
+        with pytest.raises(
+            PropagationError, match=r"would be a part of the transaction of pay\(\)"
+        ):
+            entry_of(spec, outer, None)
+    alone = full_spec_of(dataclasses.replace(options, propagation=Propagation.REQUIRES_NEW), None)
+    assert entry_of(alone, outer, None) is Entry.OWN_SESSION
 
 
 @pytest.mark.rule("T7", "T22")

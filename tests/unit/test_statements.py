@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_reqsession.statements import ends_transaction, writes
+from flask_reqsession.statements import commits_implicitly, ends_transaction, writes
 
 READING = [
     "SELECT 1",
@@ -76,3 +76,27 @@ def test_a_statement_that_may_write(statement: str) -> None:
 def test_a_statement_that_ends_the_whole_transaction(statement: str, ends: bool) -> None:
     """And what only looks like it."""
     assert ends_transaction(statement) is ends
+
+
+@pytest.mark.rule("T18")
+@pytest.mark.parametrize(
+    ("statement", "commits"),
+    [
+        ("CREATE TABLE t (id INT)", True),
+        ("/*!50001 CREATE TABLE t (id INT) */", True),
+        ("truncate t", True),
+        ("LOCK TABLES t WRITE", True),
+        ("START TRANSACTION", True),
+        ("begin", True),
+        ("EXECUTE prepared", True),
+        ("SELECT 1", False),
+        ("SET @a = 1", False),
+        ("SAVEPOINT one", False),
+        ("INSERT INTO t VALUES (1)", False),
+        ("CALL pay(1)", False),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", False),
+    ],
+)
+def test_a_statement_that_commits_implicitly(statement: str, commits: bool) -> None:
+    """What is not known to be harmless does; what only writes rows is the database's to refuse."""
+    assert commits_implicitly(statement) is commits

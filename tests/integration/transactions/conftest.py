@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.transactions.one_connection import one_connection
 from tests.integration.transactions.worlds import AsyncWorld, AwaitedWorld, SyncWorld, World
 from tests.servers.connections import async_url_of
 
@@ -49,6 +50,40 @@ def everywhere(request: pytest.FixtureRequest, database_url: str) -> Iterator[Wo
     world = make_world(request.param, database_url)
     yield world
     assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture(params=["sync", "async"])
+def pooled(request: pytest.FixtureRequest, database_url: str) -> Iterator[World]:
+    """Give a manager with one connection to each database, once for each colour."""
+    world = one_connection(request.param, database_url)
+    yield world
+    if request.param == "sync":
+        world.engine.dispose()
+    assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture
+def on_postgresql(postgresql_url: str) -> Iterator[World]:
+    """Give a manager with one connection to PostgreSQL."""
+    world = one_connection("sync", postgresql_url)
+    yield world
+    world.engine.dispose()
+
+
+@pytest.fixture
+def on_mariadb(mariadb_url: str) -> Iterator[World]:
+    """Give a manager of synchronous sessions on MariaDB."""
+    world = SyncWorld(mariadb_url)
+    yield world
+    world.engine.dispose()
+
+
+@pytest.fixture
+def on_sqlite(sqlite_file_url: str) -> Iterator[World]:
+    """Give a manager with one connection to a SQLite file."""
+    world = one_connection("sync", sqlite_file_url)
+    yield world
+    world.engine.dispose()
 
 
 @pytest.hookimpl(tryfirst=True)
