@@ -23,7 +23,9 @@ from flask_reqsession.testing.programs import (
     Doom,
     Event,
     Execute,
+    Fired,
     Flush,
+    Generate,
     HandWork,
     Options,
     Outcome,
@@ -31,6 +33,7 @@ from flask_reqsession.testing.programs import (
     Raise,
     Raised,
     Read,
+    Register,
     Savepoint,
     Seen,
     Step,
@@ -81,6 +84,8 @@ class _Session:
     own: set[int] = field(default_factory=set[int])
     pending: set[int] = field(default_factory=set[int])
     unit: _Unit | None = None
+    paused: _Unit | None = None
+    wrote: bool = False
 
     def begin(self) -> None:
         if not self.layers:
@@ -101,13 +106,18 @@ class _Session:
         if self.pending:
             self.require_alive().rows |= self.pending
             self.pending.clear()
+            self.wrote = True
 
     def execute(self, row: int) -> None:
         self.require_alive().rows.add(row)
+        self.wrote = True
         self.own.add(row)
 
     def violate(self) -> None:
+        self.begin()
+        self.pending.add(0)
         layer = self.require_alive()
+        self.wrote = True
         layer.rows.clear()
         layer.broken = True
         self.pending.clear()
@@ -156,6 +166,15 @@ class _Session:
 # -- the contract -------------------------------------------------------------------------------
 
 
+@dataclass(eq=False, frozen=True)
+class _Scoped:
+    """What runs in a scope: a call, a block or a generator."""
+
+    name: str
+    options: Options
+    run: Callable[[], None]
+
+
 @dataclass(eq=False)
 class _Unit:
     """A physical unit: a transaction, or a savepoint of the unit ``outer``."""
@@ -165,6 +184,16 @@ class _Unit:
     rollback_only: bool = False
     cause: Raised | None = None
     culprit: str = ""
+    hooks: list[_Hook] = field(default_factory=list["_Hook"])
+    is_shared: bool = False
+    waiting: str = ""
+
+    def is_inside(self, other: _Unit) -> bool:
+        return self is other or (self.outer is not None and self.outer.is_inside(other))
+
+    @property
+    def transaction(self) -> _Unit:
+        return self if self.outer is None else self.outer.transaction
 
     def doom(self, cause: Raised, culprit: str = "") -> None:
         """T3: the first failure is the one that is told."""
@@ -178,6 +207,15 @@ class _Unit:
         cause = self.cause or Raised("")
         names = {self.culprit} if self.culprit else cause.names
         return _Thrown(Raised("UnexpectedRollbackError", 0, frozenset({self.name, *names}), cause))
+
+
+@dataclass(eq=False)
+class _Hook:
+    """A hook that waits; ``outcome`` is what it will be told, where that is known already."""
+
+    step: Register
+    unit: _Unit
+    outcome: str = ""
 
 
 class _Interpreter:
@@ -215,8 +253,10 @@ class _Interpreter:
 
     def step(self, step: Step) -> None:
         match step:
-            case Call() | Block():
-                self.scope(step)
+            case Call(name, options, body) | Block(name, options, body):
+                self.scope(_Scoped(name, options, lambda: self.body(body)))
+            case Generate():
+                self.generate(step)
             case Try():
                 self.answer(step)
             case Savepoint(body):
@@ -225,6 +265,8 @@ class _Interpreter:
                 raise _Thrown(Raised(error, number))
             case Doom():
                 self.doom()
+            case Register():
+                self.register(step)
             case ByHand(work):
                 self.by_hand(work)
             case Read():
@@ -278,7 +320,7 @@ class _Interpreter:
     def by_hand(self, work: HandWork) -> None:
         """T17: inside a scope it is refused, and everything up to the transaction is doomed."""
         session = self.current
-        unit = session.unit
+        unit = session.unit or session.paused
         if unit is None:
             session.commit() if work == "commit" else session.roll_back()
             return
@@ -306,7 +348,7 @@ class _Interpreter:
 
     # -- scopes ---------------------------------------------------------------------------------
 
-    def scope(self, call: Call | Block) -> None:
+    def scope(self, call: _Scoped) -> None:
         """M10: outside of a request and of every unit, the outermost call has its own."""
         if self.session is not None:
             self.enter(call)
@@ -317,7 +359,75 @@ class _Interpreter:
         finally:
             self.session = None
 
-    def enter(self, call: Call | Block) -> None:
+    def generate(self, step: Generate) -> None:
+        """T11: the scope is open from the first step to the end; closed early, it rolls back."""
+        closed = Raised("GeneratorExit")
+        consumer = self.session
+        outer = None if consumer is None else consumer.unit
+        left: _Thrown | None = None
+
+        def run() -> None:
+            nonlocal left
+            self.body(step.first)
+            left = self.wait(step, consumer, outer)
+            if left is not None or step.is_closed:
+                raise _Thrown(closed)
+            self.body(step.rest)
+
+        try:
+            self.scope(_Scoped(step.name, step.options, run))
+        except _Thrown as thrown:
+            if thrown.raised is not closed:
+                raise
+        if left is not None:
+            raise left
+
+    def wait(
+        self, step: Generate, consumer: _Session | None, outer: _Unit | None
+    ) -> _Thrown | None:
+        """T11: between two steps the scope is not current for the consumer.
+
+        Return what the consumer leaves the generator with.
+        """
+        session, unit = self.current, self.current.unit
+        if session is not consumer or unit is outer or unit is None:
+            return self.consume(step, consumer)
+        if outer is not None:
+            return self.wait_in_a_savepoint(step, session, unit, outer)
+        session.unit, session.paused = None, unit
+        left = self.consume(step, consumer)
+        session.unit, session.paused = unit, None
+        return left
+
+    def wait_in_a_savepoint(
+        self, step: Generate, session: _Session, unit: _Unit, outer: _Unit
+    ) -> _Thrown | None:
+        """T4, T11: what the consumer writes meanwhile is in the savepoint, and goes with it."""
+        session.flush()
+        if outer.waiting:
+            raise _refused(outer.waiting, step.name, outer.name)
+        outer.waiting = step.name
+        wrote, session.wrote = session.wrote, False
+        session.unit = outer
+        left = self.consume(step, session)
+        session.unit = unit
+        unit.is_shared |= session.wrote or bool(session.pending)
+        session.wrote |= wrote
+        outer.waiting = ""
+        return left
+
+    def consume(self, step: Generate, consumer: _Session | None) -> _Thrown | None:
+        session, self.session = self.session, consumer
+        try:
+            self.body(step.between)
+        except _Thrown as thrown:
+            return thrown
+        else:
+            return None
+        finally:
+            self.session = session
+
+    def enter(self, call: _Scoped) -> None:
         """T2 and T7: the table of propagations, with a scope running and without."""
         session, propagation = self.current, call.options.propagation
         running = session.unit
@@ -326,7 +436,7 @@ class _Interpreter:
         elif propagation == "NEVER":
             raise _refused(call.name, running.name)
         elif propagation == "NOT_SUPPORTED":
-            self.on_a_session_of_its_own(lambda _own: self.body(call.body))
+            self.on_a_session_of_its_own(lambda _own: call.run())
         elif propagation == "REQUIRES_NEW":
             self.on_a_session_of_its_own(lambda own: self.transaction(call, own))
         elif call.options.durable:
@@ -336,16 +446,20 @@ class _Interpreter:
         else:
             self.join(call, running)
 
-    def enter_without_a_scope(self, call: Call | Block, session: _Session) -> None:
+    def enter_without_a_scope(self, call: _Scoped, session: _Session) -> None:
         match call.options.propagation:
             case "MANDATORY":
                 raise _refused(call.name)
             case "SUPPORTS" | "NEVER":
-                self.body(call.body)
+                call.run()
             case "NOT_SUPPORTED":
-                self.on_a_session_of_its_own(lambda _own: self.body(call.body))
-            case _:
+                self.on_a_session_of_its_own(lambda _own: call.run())
+            case _ if session.paused is None:
                 self.transaction(call, session)
+            case "REQUIRES_NEW":
+                self.on_a_session_of_its_own(lambda own: self.transaction(call, own))
+            case _:
+                raise _refused(call.name, session.paused.name)
 
     def on_a_session_of_its_own(self, run: Callable[[_Session], None]) -> None:
         """T2, T5: the outer one is suspended; what is not committed at the end is lost."""
@@ -356,53 +470,121 @@ class _Interpreter:
         finally:
             self.session = suspended
 
-    def join(self, call: Call | Block, running: _Unit) -> None:
+    def join(self, call: _Scoped, running: _Unit) -> None:
         """T3: a failure dooms the unit, whoever swallows it later."""
         try:
-            self.body(call.body)
+            call.run()
         except _Thrown as thrown:
             if _fails(call.options, thrown.raised):
                 running.doom(thrown.raised, call.name)
             raise
 
-    def transaction(self, call: Call | Block, session: _Session) -> None:
+    def transaction(self, call: _Scoped, session: _Session) -> None:
         """T1, T8: commit or roll back, with what the session had done before."""
         if session.layers and session.layers[-1].broken:
             session.roll_back()
         unit = session.unit = _Unit(call.name)
-        try:
-            verdict, thrown = self.judged(call, unit)
-            if not verdict:
-                try:
-                    session.commit()
-                except _Thrown as failed:
-                    verdict, thrown = True, failed
-            if verdict:
-                session.roll_back()
-        finally:
-            session.unit = None
+        is_lost, thrown = self.judged(call, unit)
+        if not is_lost:
+            try:
+                is_lost, thrown = self.commit(session, unit, thrown)
+            except _Thrown as failed:
+                is_lost, thrown = True, failed
+        if is_lost:
+            session.roll_back()
+        session.unit = None
+        due = "on_rollback" if is_lost else "on_commit"
+        outcome = "rolled back" if is_lost else "committed"
+        thrown = self.fire([hook for hook in unit.hooks if hook.step.kind == due], "", thrown)
+        completed = [hook for hook in unit.hooks if hook.step.kind == "on_completion"]
+        thrown = self.fire(completed, outcome, thrown)
         if thrown is not None:
             raise thrown
 
-    def nested(self, call: Call | Block, session: _Session, running: _Unit) -> None:
+    def commit(
+        self, session: _Session, unit: _Unit, thrown: _Thrown | None
+    ) -> tuple[bool, _Thrown | None]:
+        """T33: hooks of ``before_commit`` run inside the transaction, and may fail or doom it."""
+        session.flush()
+        session.prove_alive()
+        while hooks := [hook for hook in unit.hooks if hook.step.kind == "before_commit"]:
+            unit.hooks.remove(hooks[0])
+            self.run_hook(hooks[0], "")
+            if len(hooks) == 1:
+                if unit.rollback_only:
+                    return True, thrown
+                if unit.cause is not None:
+                    return True, unit.unexpected_rollback()
+                session.flush()
+                session.prove_alive()
+        session.commit()
+        return False, thrown
+
+    def nested(self, call: _Scoped, session: _Session, running: _Unit) -> None:
         """T4: the outer's pending work is sent before the savepoint; the outer is not doomed."""
         layer = session.savepoint()
         unit = session.unit = _Unit(call.name, running)
-        try:
-            verdict, thrown = self.judged(call, unit)
-            if not verdict:
-                try:
-                    session.release(layer)
-                except _Thrown as failed:
-                    verdict, thrown = True, failed
-            if verdict:
-                session.roll_back_to(layer)
-        finally:
-            session.unit = running
+        is_lost, thrown = self.judged(call, unit)
+        if not is_lost:
+            try:
+                session.release(layer)
+            except _Thrown as failed:
+                is_lost, thrown = True, failed
+        if is_lost:
+            session.roll_back_to(layer)
+            if unit.is_shared:
+                running.doom(Raised("PropagationError", 0, frozenset({call.name})))
+        session.unit = running
+        if is_lost:
+            thrown = self.fire(self.take_hooks(unit), "", thrown)
         if thrown is not None:
             raise thrown
 
-    def judged(self, call: Call | Block, unit: _Unit) -> tuple[bool, _Thrown | None]:
+    # -- hooks ----------------------------------------------------------------------------------
+
+    def register(self, step: Register) -> None:
+        """T30, T37: it waits for the end of the transaction, and knows its savepoint."""
+        unit = self.current.unit
+        if unit is None:
+            raise _Thrown(Raised("NoActiveScopeError", 0, frozenset({step.name})))
+        unit.transaction.hooks.append(_Hook(step, unit))
+
+    @staticmethod
+    def take_hooks(savepoint: _Unit) -> list[_Hook]:
+        """T37: what a savepoint's ROLLBACK does to its hooks; return those that are due."""
+        hooks = savepoint.transaction.hooks
+        inside = [hook for hook in hooks if hook.unit.is_inside(savepoint)]
+        for hook in inside:
+            if hook.step.kind == "on_completion":
+                hook.outcome = "rolled back"
+            else:
+                hooks.remove(hook)
+        return [hook for hook in inside if hook.step.kind == "on_rollback"]
+
+    def fire(self, hooks: list[_Hook], outcome: str, thrown: _Thrown | None) -> _Thrown | None:
+        """T32, T37: all run, in a transaction of their own; the first cause wins."""
+        for hook in hooks:
+            try:
+                run = _Scoped(hook.step.name, Options("NESTED"), self.running(hook, outcome))
+                self.enter(run)
+            except _Thrown as failed:
+                is_exit = failed.raised.kind == "Halt"
+                if thrown is None:
+                    thrown = failed if is_exit or not hook.step.is_robust else None
+                elif is_exit and thrown.raised.kind not in {"Halt", "GeneratorExit"}:
+                    thrown = failed
+        return thrown
+
+    def running(self, hook: _Hook, outcome: str) -> Callable[[], None]:
+        return lambda: self.run_hook(hook, hook.outcome or outcome)
+
+    def run_hook(self, hook: _Hook, outcome: str) -> None:
+        self.events.append(Fired(hook.step.name, outcome))
+        self.body(hook.step.body)
+
+    # -- verdicts -------------------------------------------------------------------------------
+
+    def judged(self, call: _Scoped, unit: _Unit) -> tuple[bool, _Thrown | None]:
         """Run the body; tell whether its unit is rolled back, and what its caller gets.
 
         T14 first, then T6, then T3: where work was to be kept but the unit is doomed, the caller
@@ -410,7 +592,7 @@ class _Interpreter:
         """
         thrown: _Thrown | None = None
         try:
-            self.body(call.body)
+            call.run()
         except _Thrown as raised:
             thrown = raised
         if thrown is not None and _fails(call.options, thrown.raised):
@@ -429,6 +611,7 @@ def _refused(*names: str) -> _Thrown:
 _ANCESTORS: Final = {
     "WorseTroubleError": ("TroubleError", "Exception"),
     "Halt": (),
+    "GeneratorExit": (),
 }
 
 

@@ -28,6 +28,7 @@ TroubleName: TypeAlias = Literal["TroubleError", "WorseTroubleError", "OtherTrou
 ErrorName: TypeAlias = Literal[TroubleName, "Exception"]
 Answer: TypeAlias = Literal["swallow", "reraise", "convert"]
 HandWork: TypeAlias = Literal["commit", "rollback"]
+HookName: TypeAlias = Literal["before_commit", "on_commit", "on_rollback", "on_completion"]
 
 
 class TroubleError(Exception):
@@ -148,8 +149,50 @@ class Block:
     body: Body
 
 
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Take two steps of a generator that is decorated with ``@transactional``.
+
+    Its body is ``first``, a ``yield``, and ``rest``. The consumer runs ``between`` while it waits,
+    and then exhausts it, or closes it early where ``is_closed`` or ``between`` raised.
+    """
+
+    name: str
+    options: Options
+    first: Body
+    between: Body
+    rest: Body
+    is_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Register a hook that runs ``body``; ``name`` is the hook's.
+
+    Not ``is_robust``: its exception may reach the caller of the scope.
+    """
+
+    kind: HookName
+    name: str
+    body: Body
+    is_robust: bool = True
+
+
 Step: TypeAlias = (
-    Add | Execute | Flush | Read | Violate | Doom | Raise | ByHand | Savepoint | Try | Call | Block
+    Add
+    | Execute
+    | Flush
+    | Read
+    | Violate
+    | Doom
+    | Raise
+    | ByHand
+    | Savepoint
+    | Try
+    | Call
+    | Block
+    | Generate
+    | Register
 )
 Body: TypeAlias = tuple[Step, ...]
 
@@ -219,7 +262,15 @@ class Seen:
     rows: frozenset[int]
 
 
-Event: TypeAlias = Caught | Seen
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """The hook ``name`` ran; ``outcome`` is what a hook of ``on_completion`` was told."""
+
+    name: str
+    outcome: str = ""
+
+
+Event: TypeAlias = Caught | Seen | Fired
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +288,11 @@ class Outcome:
     events: tuple[Event, ...]
     usable: bool = True
     held: int = 0
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The names of the hooks that ran, in order."""
+        return tuple(event.name for event in self.events if isinstance(event, Fired))
 
 
 # -- the code -----------------------------------------------------------------------------------
@@ -290,8 +346,31 @@ def _step_lines(step: Step) -> Iterator[str]:
             given = ", ".join(filter(None, (f'name="{name}"', _arguments(options))))
             yield f"with manager.session_scope({given}) as session:"
             yield from _indented(body)
+        case Generate():
+            yield from _generator_lines(step)
+        case Register(kind, name, body, is_robust):
+            outcome = ", outcome" if kind == "on_completion" else ""
+            yield f"def {name}(session{outcome}):"
+            yield from _indented(body)
+            yield f"{kind}(with_request_session({name}){'' if is_robust else ', robust=False'})"
         case _:
             yield _simple_line(step)
+
+
+def _generator_lines(step: Generate) -> Iterator[str]:
+    yield f"@transactional({_arguments(step.options)})"
+    yield f"def {step.name}(session):"
+    if step.first:
+        yield from _indented(step.first)
+    yield "    yield"
+    if step.rest:
+        yield from _indented(step.rest)
+    yield f"with closing({step.name}()) as steps:"
+    yield "    next(steps)"
+    if step.between:
+        yield from _indented(step.between)
+    if not step.is_closed:
+        yield "    list(steps)"
 
 
 def _simple_line(step: Step) -> str:

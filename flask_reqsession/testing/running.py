@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, contextmanager
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from flask import Flask
 from sqlalchemy import Connection, Engine, Table, delete, insert, select
@@ -23,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from flask_reqsession.current import set_rollback_only
 from flask_reqsession.errors import ReqSessionError
+from flask_reqsession.hooks import before_commit, on_commit, on_completion, on_rollback
 from flask_reqsession.testing.programs import (
     TROUBLES,
     Add,
@@ -35,6 +36,8 @@ from flask_reqsession.testing.programs import (
     ErrorName,
     Event,
     Execute,
+    Fired,
+    Generate,
     Options,
     OtherTroubleError,
     Outcome,
@@ -42,6 +45,7 @@ from flask_reqsession.testing.programs import (
     Raise,
     Raised,
     Read,
+    Register,
     Savepoint,
     Seen,
     Step,
@@ -51,7 +55,7 @@ from flask_reqsession.testing.programs import (
 
 if TYPE_CHECKING:
     from flask_reqsession.manager import RequestScopedSessionManager
-    from flask_reqsession.options import ScopeOptions
+    from flask_reqsession.options import ScopeOptions, TransactionOutcome
 
 T = TypeVar("T")
 SessionT = TypeVar("SessionT", Session, AsyncSession)
@@ -187,6 +191,14 @@ class _Runner(ABC, Generic[SessionT]):
         """Decorate a function with the body of ``call``, and call it."""
 
     @abstractmethod
+    def _hook(self, step: Register) -> Callable[..., object]:
+        """Make the function that runs the hook's body with the session."""
+
+    @abstractmethod
+    def _generator(self, step: Generate) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        """Decorate a generator function with the bodies of ``step``; close what it gives."""
+
+    @abstractmethod
     def _block(self, options: ScopeOptions) -> AbstractAsyncContextManager[SessionT]:
         """Open a ``session_scope()``."""
 
@@ -216,12 +228,34 @@ class _Runner(ABC, Generic[SessionT]):
                     self._names.add(name)
                     async with self._block({**_given(options), "name": name}) as given:
                         await self._body(given, inner)
+                case Generate():
+                    await self._generate(session, step)
                 case Try():
                     await self._try(session, step)
                 case Raise(error, number):
                     raise self._remembered(TROUBLES[error](number), number)
                 case _:
                     await self._use(_required(session), step)
+
+    def _register(self, step: Register) -> None:
+        if step.kind == "before_commit":
+            before_commit(self._hook(step))
+        else:
+            _ROBUST[step.kind](self._hook(step), robust=step.is_robust)
+
+    async def _fire(
+        self, session: SessionT, step: Register, outcome: TransactionOutcome | None
+    ) -> None:
+        self._events.append(Fired(step.name, "" if outcome is None else outcome.value))
+        await self._body(session, step.body)
+
+    async def _generate(self, session: SessionT | None, step: Generate) -> None:
+        self._names.add(step.name)
+        async with self._generator(step) as steps:
+            await anext(steps)
+            await self._body(session, step.between)
+            if not step.is_closed:
+                await anext(steps, None)
 
     async def _try(self, session: SessionT | None, step: Try) -> None:
         try:
@@ -239,6 +273,9 @@ class _Runner(ABC, Generic[SessionT]):
             case Savepoint(body):
                 async with self._savepoint(session):
                     await self._body(session, body)
+            case Register():
+                self._names.add(step.name)
+                self._register(step)
             case Doom():
                 set_rollback_only()
             case Read():
@@ -287,6 +324,11 @@ class _Runner(ABC, Generic[SessionT]):
             words = frozenset[str](re.findall(r"\w+", str(error)))
             return Raised(kind, 0, words & self._names, cause)
         return Raised(kind)
+
+
+_ROBUST: Final[Mapping[str, Callable[..., None]]] = MappingProxyType(
+    {"on_commit": on_commit, "on_rollback": on_rollback, "on_completion": on_completion}
+)
 
 
 def _given(options: Options) -> ScopeOptions:
@@ -351,6 +393,23 @@ class _SyncRunner(_Runner[Session]):
         injected = self._manager.with_request_session(function)
         self._manager.transactional(**_given(call.options))(injected)()
 
+    def _hook(self, step: Register) -> Callable[..., object]:
+        def hook(session: Session, outcome: TransactionOutcome | None = None) -> None:
+            at_once(self._fire(session, step, outcome))
+
+        hook.__name__ = hook.__qualname__ = step.name
+        return self._manager.with_request_session(hook)
+
+    def _generator(self, step: Generate) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        def function(session: Session) -> Generator[None]:
+            at_once(self._body(session, step.first))
+            yield
+            at_once(self._body(session, step.rest))
+
+        function.__name__ = function.__qualname__ = step.name
+        injected = self._manager.with_request_session(function)
+        return _Steps(self._manager.transactional(**_given(step.options))(injected)())
+
     def _block(self, options: ScopeOptions) -> AbstractAsyncContextManager[Session]:
         return AtOnce(self._manager.session_scope(**options))
 
@@ -382,6 +441,23 @@ class _AsyncRunner(_Runner[AsyncSession]):
         function.__name__ = function.__qualname__ = call.name
         injected = self._manager.with_request_session(function)
         await self._manager.transactional(**_given(call.options))(injected)()
+
+    def _hook(self, step: Register) -> Callable[..., object]:
+        async def hook(session: AsyncSession, outcome: TransactionOutcome | None = None) -> None:
+            await self._fire(session, step, outcome)
+
+        hook.__name__ = hook.__qualname__ = step.name
+        return self._manager.with_request_session(hook)
+
+    def _generator(self, step: Generate) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        async def function(session: AsyncSession) -> AsyncGenerator[None]:
+            await self._body(session, step.first)
+            yield
+            await self._body(session, step.rest)
+
+        function.__name__ = function.__qualname__ = step.name
+        injected = self._manager.with_request_session(function)
+        return aclosing(self._manager.transactional(**_given(step.options))(injected)())
 
     def _block(self, options: ScopeOptions) -> AbstractAsyncContextManager[AsyncSession]:
         return self._manager.async_session_scope(**options)
@@ -427,3 +503,22 @@ class AtOnce(AbstractAsyncContextManager[T, None]):
         traceback: TracebackType | None,
     ) -> None:
         self._inner.__exit__(kind, error, traceback)
+
+
+class _Steps(AbstractAsyncContextManager["_Steps", None], AsyncIterator[None]):
+    """A generator that is written as an async one, and closed at the end of the block."""
+
+    def __init__(self, generator: Generator[None]) -> None:
+        self._generator = generator
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        self._generator.close()
+
+    async def __anext__(self) -> None:
+        try:
+            next(self._generator)
+        except StopIteration:
+            raise StopAsyncIteration from None

@@ -20,12 +20,15 @@ from flask_reqsession.testing.programs import (
     Doom,
     Execute,
     Flush,
+    Generate,
     HandWork,
+    HookName,
     Options,
     Program,
     PropagationName,
     Raise,
     Read,
+    Register,
     Root,
     Savepoint,
     Step,
@@ -84,14 +87,18 @@ class _Place:
 
     ``has_session``: not so outside of every call of a bare program. ``in_scope``: whether a scope
     runs on the session, if the body runs at all. ``may_write``: whether the sessions that are
-    suspended leave that to this one. ``in_savepoint``: in a block of SQLAlchemy's own, which
-    forbids all SQL after somebody has ended its transaction; so there is none without a scope,
-    whose end would do that, and no end by hand in one. ``depth`` counts the bodies around.
+    suspended leave that to this one. ``is_paused``: whether a generator waits in the session's
+    transaction, where no other can be started. ``is_tried``: whether somebody around may catch
+    what is raised, so that the program goes on. ``in_savepoint``: in a block of SQLAlchemy's own,
+    which forbids all SQL after somebody has ended its transaction; so there is none without a
+    scope, whose end would do that, and no end by hand in one. ``depth`` counts the bodies around.
     """
 
     has_session: bool
     in_scope: bool = False
     may_write: bool = True
+    is_paused: bool = False
+    is_tried: bool = False
     in_savepoint: bool = False
     depth: int = 0
 
@@ -157,10 +164,18 @@ class _Drawing:
         """Draw a ``try`` around a body."""
         before = traffic.ever
         traffic.ever = traffic.by_now
-        body = self.body(replace(place, depth=place.depth + 1), traffic)
+        body = self.body(replace(place, is_tried=True, depth=place.depth + 1), traffic)
         traffic.by_now = traffic.ever
         traffic.ever |= before
         return Try(body, self._draw(_ANSWERS), number)
+
+    def register(self, number: int, place: _Place, traffic: _Traffic) -> Step:
+        """Draw a hook. It runs later, where its session may use what it may use now."""
+        kind = self._draw(_HOOKS)
+        inside = replace(place, depth=_DEEPEST, is_tried=True, in_savepoint=False)
+        body = self.body(inside, traffic)
+        is_robust = kind == "before_commit" or self._draw(_IS_ROBUST)
+        return Register(kind, f"hook{number}", body, is_robust)
 
     def call(self, number: int, place: _Place, traffic: _Traffic) -> Step:
         """Draw a decorated function."""
@@ -174,8 +189,38 @@ class _Drawing:
         body = self._scope_body(options.propagation, place, traffic)
         return Block(f"block{number}", options, body)
 
+    def generate(self, number: int, place: _Place, traffic: _Traffic) -> Step:
+        """Draw a generator, and what its consumer does between its steps.
+
+        Its own session would be open meanwhile: where there can't be a second one, or none that
+        writes, it gets none, and the consumer has nothing to do outside of all sessions.
+        """
+        options = self._options(place, traffic)
+        is_alone = _has_own_session(options.propagation, place) or not place.has_session
+        if is_alone and place.has_session and not self._limits.second_writer:
+            options, is_alone = replace(options, propagation="NESTED"), False
+        inside, own = self._inside(options.propagation, place, traffic)
+        first = self.body(inside, own)
+        between: Body = ()
+        if not is_alone or self._limits.second_writer:
+            between = self.body(self._meanwhile(options.propagation, place), traffic)
+        rest = self.body(inside, own)
+        self._leave(options.propagation, place, traffic)
+        return Generate(f"generator{number}", options, first, between, rest, self._draw(_IS_CLOSED))
+
+    @staticmethod
+    def _meanwhile(propagation: PropagationName, place: _Place) -> _Place:
+        starts = propagation in _STARTING and not place.in_scope and not place.is_paused
+        nests = propagation == "NESTED" and place.in_scope
+        return replace(
+            place,
+            is_paused=place.has_session and (place.is_paused or starts),
+            in_savepoint=place.in_savepoint or nests,
+            depth=place.depth + 1,
+        )
+
     def _options(self, place: _Place, traffic: _Traffic) -> Options:
-        propagation = self._draw(_PROPAGATIONS)
+        propagation = self._draw(_PROPAGATIONS[place.in_scope])
         options = replace(self._draw(_RULES), propagation=propagation)
         is_second = _has_own_session(propagation, place)
         if is_second and traffic.by_now and not self._limits.second_session:
@@ -183,6 +228,14 @@ class _Drawing:
         return options
 
     def _scope_body(self, propagation: PropagationName, place: _Place, traffic: _Traffic) -> Body:
+        inside, own = self._inside(propagation, place, traffic)
+        body = self.body(inside, own)
+        self._leave(propagation, place, traffic)
+        return body
+
+    def _inside(
+        self, propagation: PropagationName, place: _Place, traffic: _Traffic
+    ) -> tuple[_Place, _Traffic]:
         inside = replace(
             place,
             has_session=True,
@@ -190,22 +243,24 @@ class _Drawing:
             depth=place.depth + 1,
         )
         if _has_own_session(propagation, place):
-            inside = replace(inside, in_savepoint=False)
-            if traffic.by_now and not self._limits.second_writer:
-                inside = replace(inside, may_write=False)
-            return self.body(inside, _Traffic())
+            may_write = place.may_write and (self._limits.second_writer or not traffic.by_now)
+            own = replace(inside, may_write=may_write, is_paused=False, in_savepoint=False)
+            return own, _Traffic()
         if not place.has_session:
-            return self.body(inside, _Traffic())
+            return inside, _Traffic()
         if propagation == "NESTED":
             traffic.begin()  # what is pending is sent first
-        body = self.body(inside, traffic)
-        if not place.in_scope and propagation in _STARTING:
+        return inside, traffic
+
+    @staticmethod
+    def _leave(propagation: PropagationName, place: _Place, traffic: _Traffic) -> None:
+        if propagation in _STARTING and not (place.in_scope or place.is_paused):
             traffic.by_now = False  # its transaction has ended
-        return body
 
 
 def _has_own_session(propagation: PropagationName, place: _Place) -> bool:
-    return propagation == "NOT_SUPPORTED" or (propagation == "REQUIRES_NEW" and place.in_scope)
+    is_busy = place.in_scope or place.is_paused
+    return propagation == "NOT_SUPPORTED" or (propagation == "REQUIRES_NEW" and is_busy)
 
 
 _SCOPES: Final = {
@@ -221,13 +276,27 @@ _SCOPES: Final = {
 _STARTING: Final = frozenset({"REQUIRED", "REQUIRES_NEW", "NESTED"})
 
 _DEEPEST: Final = 4
-_LENGTHS: Final = st.integers(0, 4)
+_LENGTHS: Final = st.sampled_from((0, 1, 2, 3, 4, 2, 3))
 _TROUBLES: Final[SearchStrategy[TroubleName]] = st.sampled_from(get_args(TroubleName))
 _HAND_WORK: Final[SearchStrategy[HandWork]] = st.sampled_from(get_args(HandWork))
-_ANSWERS: Final[SearchStrategy[Answer]] = st.sampled_from(get_args(Answer))
-_PROPAGATIONS: Final[SearchStrategy[PropagationName]] = st.sampled_from(
-    (*get_args(PropagationName), "REQUIRED", "REQUIRED", "NESTED", "NESTED", "REQUIRES_NEW")
+_HOOKS: Final[SearchStrategy[HookName]] = st.sampled_from(get_args(HookName))
+_IS_ROBUST: Final = st.sampled_from((True, True, False))
+_IS_CLOSED: Final = st.booleans()
+_ANSWERS: Final[SearchStrategy[Answer]] = st.sampled_from((*get_args(Answer), "swallow", "swallow"))
+_ALL: Final[tuple[PropagationName, ...]] = get_args(PropagationName)
+_ALONE: Final[tuple[PropagationName, ...]] = (
+    *_ALL,
+    "REQUIRED",
+    "REQUIRED",
+    "REQUIRED",
+    "REQUIRED",
+    "NESTED",
 )
+_INSIDE: Final[tuple[PropagationName, ...]] = (*_ALONE, "NESTED", "MANDATORY")
+_PROPAGATIONS: Final = MappingProxyType(
+    {False: st.sampled_from(_ALONE), True: st.sampled_from(_INSIDE)}
+)
+"""By whether a scope is running: there the ones that join are worth more."""
 _RULES: Final = st.sampled_from(
     (
         *(Options() for _ in range(6)),
@@ -236,6 +305,8 @@ _RULES: Final = st.sampled_from(
         Options(no_rollback_for=("Halt",)),
         Options(rollback_for=("WorseTroubleError",), no_rollback_for=("TroubleError",)),
         Options(rollback_for=("TroubleError",), no_rollback_for=("Exception",)),
+        Options(rollback_for=("TroubleError",), no_rollback_for=("WorseTroubleError",)),
+        Options(rollback_for=("Exception",), no_rollback_for=("TroubleError",)),
         Options(durable=True),
     )
 )
@@ -243,8 +314,10 @@ _COMPOUND: Final = MappingProxyType[type[Step], Callable[[_Drawing, int, _Place,
     {
         Call: _Drawing.call,
         Block: _Drawing.block,
+        Generate: _Drawing.generate,
         Try: _Drawing.answer,
         Savepoint: _Drawing.savepoint,
+        Register: _Drawing.register,
     }
 )
 _SIMPLE: Final = MappingProxyType[type[Step], "Callable[[DrawFn, int], Step]"](
@@ -266,16 +339,21 @@ _SENDING: Final = frozenset({Execute, Flush, Read, Violate})
 _CHOICES: Final = (  # what shrinks to the front stands in front
     (Add, 4, {"session", "writing"}),
     (Execute, 2, {"session", "writing"}),
-    (Call, 5, {"depth"}),
-    (Try, 5, {"depth"}),
+    (Call, 4, {"depth"}),
+    (Call, 4, {"depth", "tried"}),
+    (Try, 7, {"depth"}),
     (Block, 2, {"depth"}),
-    (Raise, 2, set[str]()),
+    (Generate, 2, {"depth"}),
+    (Register, 4, {"scope", "depth"}),
+    (Raise, 1, set[str]()),
+    (Raise, 5, {"tried"}),
     (Read, 2, {"session"}),
     (Flush, 1, {"session"}),
-    (Doom, 1, {"session"}),
+    (Doom, 1, {"scope"}),
+    (Doom, 1, {"session", "tried"}),
     (Savepoint, 1, {"scope", "depth"}),
-    (Violate, 1, {"session", "writing"}),
-    (ByHand, 1, {"session", "no savepoint"}),
+    (Violate, 1, {"session", "writing", "tried"}),
+    (ByHand, 1, {"session", "no savepoint", "tried"}),
 )
 """The steps, how often each is drawn, and what it needs."""
 
@@ -286,6 +364,7 @@ def _kinds(place: _Place) -> SearchStrategy[type[Step]]:
         "writing": place.may_write,
         "depth": place.depth < _DEEPEST,
         "scope": place.in_scope,
+        "tried": place.is_tried,
         "no savepoint": not place.in_savepoint,
     }
     return _KINDS[frozenset(each for each, is_there in there.items() if is_there)]
@@ -296,7 +375,7 @@ def _choice(there: frozenset[str]) -> SearchStrategy[type[Step]]:
     return st.sampled_from([kind for kind, weight in fitting for _ in range(weight)])
 
 
-_NEEDED: Final = ("session", "writing", "depth", "scope", "no savepoint")
+_NEEDED: Final = ("session", "writing", "depth", "scope", "tried", "no savepoint")
 _KINDS: Final = MappingProxyType(
     {
         there: _choice(there)

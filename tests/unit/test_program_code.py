@@ -12,10 +12,12 @@ from flask_reqsession.testing.programs import (
     Doom,
     Execute,
     Flush,
+    Generate,
     Options,
     Program,
     Raise,
     Read,
+    Register,
     Savepoint,
     Try,
     Violate,
@@ -32,6 +34,10 @@ PROGRAM = Program(
         Try((Call("call3", Options(), ()),), "swallow", 4),
         Try((Savepoint((Raise("Halt", 5),)),), "convert", 6),
         Try((Call("call7", Options(rollback_for=("Halt", "Exception")), (Add(8),)),), "reraise", 9),
+        Generate("generator10", Options(), (Add(11),), (Doom(),), (Flush(),), is_closed=False),
+        Generate("generator12", Options(), (), (), (), is_closed=True),
+        Register("on_commit", "hook13", (), is_robust=False),
+        Register("on_completion", "hook14", (Add(15),)),
     ),
 )
 CODE = """\
@@ -61,7 +67,27 @@ with app.test_request_context():
             session.add(Row(8))
         call7()
     except BaseException as error:
-        raise"""
+        raise
+    @transactional()
+    def generator10(session):
+        session.add(Row(11))
+        yield
+        session.flush()
+    with closing(generator10()) as steps:
+        next(steps)
+        set_rollback_only()
+        list(steps)
+    @transactional()
+    def generator12(session):
+        yield
+    with closing(generator12()) as steps:
+        next(steps)
+    def hook13(session):
+        pass
+    on_commit(with_request_session(hook13), robust=False)
+    def hook14(session, outcome):
+        session.add(Row(15))
+    on_completion(with_request_session(hook14))"""
 
 
 def test_the_repr_is_the_code() -> None:

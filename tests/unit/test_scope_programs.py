@@ -7,7 +7,7 @@ from hypothesis import find, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from flask_reqsession.testing import Program, predict, scope_programs
-from flask_reqsession.testing.programs import Body, Savepoint, Step, Try
+from flask_reqsession.testing.programs import Body, Caught, Savepoint, Step, Try
 
 FEW = settings(max_examples=200)
 
@@ -44,16 +44,20 @@ def test_a_program_has_a_limited_size(program: Program) -> None:
     ],
 )
 def test_what_can_happen_is_drawn(programs: SearchStrategy[Program]) -> None:
-    """Every kind of failure reaches the caller of some program, whatever the limits are."""
+    """Every kind of failure and of hook, in some program, whatever the limits are."""
     kinds: set[str] = set()
+    hooks: set[str] = set()
 
     @settings(max_examples=500)
     @given(programs)
     def collect(program: Program) -> None:
-        error = predict(program).error
-        kinds.add("" if error is None else error.kind)
+        outcome = predict(program)
+        kinds.add("" if outcome.error is None else outcome.error.kind)
+        kinds.update(event.raised.kind for event in outcome.events if isinstance(event, Caught))
+        hooks.update(outcome.hooks)
 
     collect()
+    assert hooks
     assert kinds >= {
         "",
         "Halt",

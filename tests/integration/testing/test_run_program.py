@@ -17,9 +17,11 @@ from flask_reqsession.testing.programs import (
     Doom,
     Execute,
     Flush,
+    Generate,
     Options,
     Raise,
     Read,
+    Register,
     Savepoint,
     Try,
     Violate,
@@ -42,6 +44,11 @@ def run(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[Run]:
     databases.dispose()
 
 
+HOOKS = (
+    Register("before_commit", "hook21", (Add(22),)),
+    Register("on_commit", "hook23", (Add(24), Raise("TroubleError", 24))),
+    Register("on_completion", "hook24", ()),
+)
 EVERYTHING = Program(
     "unit",
     (
@@ -52,7 +59,10 @@ EVERYTHING = Program(
         Add(12),
         ByHand("commit"),
         Try((Call("call13", Options("MANDATORY"), ()),), "swallow", 14),
-        Try((Raise("TroubleError", 15),), "convert", 16),
+        Generate("generator15", Options(), (Add(16),), (Read(),), (Add(17),), is_closed=False),
+        Generate("generator18", Options(), (Add(19),), (), (), is_closed=True),
+        Call("call20", Options(), HOOKS),
+        Try((Raise("TroubleError", 25),), "convert", 26),
     ),
 )
 
@@ -63,9 +73,10 @@ def test_every_kind_of_step_is_executed(run: Run, rows: Rows, sqlite_file_url: s
     outcome = run(EVERYTHING)
 
     assert outcome == predict(EVERYTHING)
-    assert outcome.rows == {2, 3, 12}
+    assert outcome.rows == {2, 3, 12, 16, 17, 22}
+    assert outcome.hooks == ("hook21", "hook23", "hook24")
     seen = rows(sqlite_file_url, "SELECT number FROM reqsession_program_row ORDER BY number")
-    assert seen == [(0,), (2,), (3,), (12,)]
+    assert {row for (row,) in seen} == outcome.rows | {0}
 
 
 @pytest.mark.rule("K4")
