@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -34,17 +36,42 @@ def answer_in(context: ExceptionContext) -> Answer:
     return Answer.NONE if unsaid else Answer.NO
 
 
-def was_done(answer: Answer | None, sent: int, connections: Iterable[Connection]) -> bool | None:
-    """Whether the transaction is committed whose end raised an error; None: nobody can tell.
+@dataclass(slots=True)
+class CommitAttempt:
+    """What is seen while a session does COMMIT on its connections, one after the other.
 
-    The COMMITs of a session with several connections go out one after the other. ``sent`` of them
-    were begun, and the last one came back with ``answer``; with None none failed, and the error is
-    that of a listener, before or after a COMMIT. SQLAlchemy takes a transaction that was committed
-    from its connection.
+    ``answer`` is what one came back with that failed; ``is_over`` is set when SQLAlchemy says that
+    all are through.
     """
-    if answer is Answer.NONE:
-        return None
-    ends = {connection.get_transaction() is None for connection in connections}
-    if len(ends) > 1:
-        return None  # a part of the work
-    return sent > 0 and False not in ends
+
+    answer: Answer | None = None
+    is_over: bool = False
+
+    def see(self, context: ExceptionContext) -> None:
+        """Take note of an error, if it is the one with which a connection came back from COMMIT."""
+        if self.answer is None and _comes_from_commit(context.original_exception):
+            self.answer = answer_in(context)
+
+    def was_done(self, connections: Iterable[Connection]) -> bool | None:
+        """Whether the transaction is committed although an error was raised; None: who knows.
+
+        SQLAlchemy takes a transaction that was committed from its connection; one that failed or
+        was not begun stays, until the session is rolled back. Without an answer, the error is that
+        of a listener.
+        """
+        if self.answer is Answer.NONE:
+            return None
+        if self.is_over:
+            return True
+        has_begun = any(connection.get_transaction() is None for connection in connections)
+        return None if has_begun else False
+
+
+def _comes_from_commit(error: BaseException) -> bool:
+    """Whether ``error`` was raised in the dialect's ``do_commit()``.
+
+    A flush before it and a ROLLBACK after it can fail, too, and the context says only that neither
+    COMMIT nor ROLLBACK is a statement.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name == "do_commit" for frame, _line in frames)

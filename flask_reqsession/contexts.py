@@ -121,8 +121,11 @@ def after_every_request(app: Flask, end: Callable[[BaseException | None], None])
         try:
             teardown(*args, **kwargs)
         finally:
-            given = (*args, *kwargs.values())  # of which Flask 3.2 gives one more
-            end(next((each for each in given if isinstance(each, BaseException)), None))
+            error = None
+            for each in (*args, *kwargs.values()):  # of which Flask 3.2 gives one more
+                if isinstance(each, BaseException):
+                    error = each
+            end(error)
 
     patched: Any = app  # the app's own hook
     patched.do_teardown_request = do_teardown_request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Engine
@@ -83,7 +83,7 @@ class FactoryDoor(Door[S, E]):
         self.open: Callable[[], S] = factory
         self._factory = factory
 
-    @property
+    @cached_property
     def event_target(self) -> sessionmaker[Session] | None:
         """The factory itself, or what an asynchronous one makes its inner sessions with."""
         return event_target_of(self._factory)

@@ -7,8 +7,9 @@ flow: by PEP 479 a body's ``StopIteration`` would come out of a generator as ``R
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Effect:
     """A request to the port: call the method named ``verb``."""
 
     verb: str
+    call: Callable[[object], object] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Look the method up by name once and for all."""
+        object.__setattr__(self, "call", methodcaller(self.verb))
 
 
 BEGIN: Final = Effect("begin")

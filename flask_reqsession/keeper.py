@@ -116,10 +116,12 @@ class UnitKeeper:
         return None if unit is None or unit.ended else unit
 
     def _begin_unit(self, context: Context) -> Unit:
-        self._end_orphans()
-        begun = self._requests.get(context.request) is not None
+        """Begin the unit of the request, or of a context that is pushed again after its end."""
+        if self._requests.orphans:
+            self._end_orphans()
+        key = context.request if self._requests.get(context.request) is None else context
         unit = Unit("request", context)
-        self._requests.add(context if begun else context.request, unit)
+        self._requests.add(key, unit)
         return unit
 
     def _has_session(self) -> bool:
@@ -215,7 +217,6 @@ class UnitKeeper:
         """
         context = request_context(None)
         forget_other_place(context)
-        self._end_orphans()
         if context is not None and self._request_unit(context) is None:
             unit = self._begin_unit(context)
             place.set(Place(unit, context=context, owner=current_owner(), keeper=self))

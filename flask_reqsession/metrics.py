@@ -25,11 +25,18 @@ class Metrics:
         """Count one ``event``, which took ``duration`` seconds."""
         with self._lock:
             self._counts[event] += 1
-            if duration is not None:
-                summary = self._durations.get(event)
-                if summary is None:
-                    summary = self._durations[event] = _Summary()
-                summary.add(duration)
+            if duration is None:
+                return
+            summary = self._durations.get(event)
+            if summary is None:
+                summary = self._durations[event] = _Summary()
+            summary.count += 1
+            summary.total += duration
+            # Comparisons: min() and max() would be calls, in every request.
+            if duration < summary.least:  # noqa: PLR1730
+                summary.least = duration
+            if duration > summary.most:  # noqa: PLR1730
+                summary.most = duration
 
     def snapshot(self) -> dict[str, Any]:
         """Return the counts, and under ``durations`` count, total, least and most in seconds.
@@ -53,15 +60,6 @@ class _Summary:
         self.total = 0.0
         self.least = float("inf")
         self.most = 0.0
-
-    def add(self, duration: float) -> None:
-        self.count += 1
-        self.total += duration
-        # Comparisons: min() and max() would be calls, in every request.
-        if duration < self.least:  # noqa: PLR1730
-            self.least = duration
-        if duration > self.most:  # noqa: PLR1730
-            self.most = duration
 
     def as_dict(self) -> dict[str, float]:
         return {

@@ -18,7 +18,6 @@ from sqlalchemy import event, exc
 from sqlalchemy.orm.exc import FlushError, StaleDataError
 
 from flask_reqsession.codes import has_rolled_back
-from flask_reqsession.commits import answer_in
 from flask_reqsession.enforcement import Enforcement
 from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.loops import keep_to_loops
@@ -101,6 +100,7 @@ class Observer:
             self._watched.add(observed)
             self.memory.watch(observed)
             event.listen(observed, "before_commit", self._before_commit)
+            event.listen(observed, "after_commit", self._after_commit, insert=True)
             # Before the user's own: a mode has to be told before the first statement.
             event.listen(observed, "after_begin", self._after_begin, insert=True)
             event.listen(observed, "after_soft_rollback", self._after_soft_rollback)
@@ -117,7 +117,8 @@ class Observer:
         self._by_session.pop(session, None)
         if isinstance(session, RequestSession):
             session.closer = None
-        self._forget_connections(port)
+        if port.connections:
+            self._forget_connections(port)
 
     def record_failure(self, error: BaseException) -> bool:
         """Record a failing database operation, once however many layers it passes.
@@ -174,10 +175,33 @@ class Observer:
             return
         port.connections.append(connection)
         self._by_connection[connection] = port
+        self._guard(connection)
         self._watch_engine(connection.engine)
         scope = port.scope or port.paused
         if scope is not None and scope.mode is not None:
             self._enforcement.begin(port, scope, connection)
+
+    def _guard(self, connection: Connection) -> None:
+        """Refuse ``connection.commit()`` while a scope runs, which would cut it in two.
+
+        In the place of the method, as long as the session uses the connection: to listen to the
+        engine's ``commit`` event would make SQLAlchemy offer every statement to every event.
+        """
+        commit = connection.commit
+
+        def commit_by_hand() -> None:
+            port = self._by_connection.get(connection)
+            if port is not None and port.is_guarded:
+                self._commit_by_hand(port, "connection.commit()")
+            commit()
+
+        guarded: Any = connection
+        guarded.commit = commit_by_hand
+
+    def _after_commit(self, session: Session) -> None:
+        port = self._by_session.get(session)
+        if port is not None and port.committing is not None:
+            port.committing.is_over = True
 
     def _after_transaction_end(self, session: Session, ended: SessionTransaction) -> None:
         port = self._by_session.get(session)
@@ -192,6 +216,7 @@ class Observer:
             self._enforcement.end(port)
         for connection in port.connections:
             self._by_connection.pop(connection, None)
+            vars(connection).pop("commit", None)
         port.connections.clear()
         port.has_written |= port.wrote
         port.lost = port.wrote = False
@@ -204,21 +229,10 @@ class Observer:
             return
         self._watched.add(engine)
         keep_to_loops(engine)
-        event.listen(engine, "commit", self._commit)
         event.listen(engine, "do_execute", self._do_execute)
         event.listen(engine, "do_executemany", self._do_execute)
         event.listen(engine, "do_execute_no_params", self._do_execute_no_params)
         event.listen(engine, "handle_error", self._handle_error)
-
-    def _commit(self, connection: Connection) -> None:
-        port = self._by_connection.get(connection)
-        if port is None:
-            return
-        if port.is_guarded:
-            self._commit_by_hand(port, "connection.commit()")
-        if port.second_writer is not None and port.scope is not None:
-            port.refuse_second_writer()
-        port.commits_sent += 1
 
     def _do_execute(
         self,
@@ -243,6 +257,8 @@ class Observer:
                 port.writer = connection
             elif port.writer is not connection:
                 port.second_writer = connection
+                if port.committing is not None:  # a listener wrote, after the check of the scope
+                    port.refuse_second_writer()
 
     def _do_execute_no_params(
         self, cursor: DBAPICursor, statement: str, context: ExecutionContext | None
@@ -264,8 +280,8 @@ class Observer:
 
     def _failed_on(self, connection: Connection, port: Port, context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception or context.original_exception
-        if port.commits_sent and port.answer is None:
-            port.answer = answer_in(context)
+        if port.committing is not None:
+            port.committing.see(context)
         port.record_failure(error)
         port.suspect = port.suspect or error
         if port.twophase_failures is not None:

@@ -73,10 +73,8 @@ def effective_owner() -> object:
 
 def who_owns() -> Owner:
     """Return whose is what the running code makes: its own, or that of who waits for it."""
-    loan = _loan.get()
-    if loan is not None and loan.borrower is current_owner():
-        return loan.lender
-    return Owner(current_owner())
+    owner, loan = current_owner(), _loan.get()
+    return loan.lender if loan is not None and loan.borrower is owner else Owner(owner)
 
 
 @contextmanager

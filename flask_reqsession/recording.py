@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
@@ -23,26 +25,14 @@ class Recordings:
     def __init__(self, manager: RequestScopedSessionManager) -> None:
         # Event listeners, which last as long as what they listen to, hold this object.
         self._manager = weakref.ref(manager)
-
-    def created(self, duration: float) -> None:
-        """Record that a session was made."""
-        self._call("_record_session_creation", duration)
-
-    def closed(self, duration: float) -> None:
-        """Record that a session was closed."""
-        self._call("_record_session_closure", duration)
-
-    def committed(self) -> None:
-        """Record that a transaction was committed."""
-        self._call("_record_session_commit")
-
-    def rolled_back(self) -> None:
-        """Record that a transaction was rolled back."""
-        self._call("_record_session_rollback")
-
-    def reattached(self, object_type: str, duration: float) -> None:
-        """Record that an instance was attached to a session."""
-        self._call("_record_session_reattachment", object_type, duration)
+        # Not methods that call another one: each request passes here twice at least.
+        self.created: Callable[[float], None] = partial(self._call, "_record_session_creation")
+        self.closed: Callable[[float], None] = partial(self._call, "_record_session_closure")
+        self.committed: Callable[[], None] = partial(self._call, "_record_session_commit")
+        self.rolled_back: Callable[[], None] = partial(self._call, "_record_session_rollback")
+        self.reattached: Callable[[str, float], None] = partial(
+            self._call, "_record_session_reattachment"
+        )
 
     def failed(self, error: BaseException) -> None:
         """Record that a database operation failed."""

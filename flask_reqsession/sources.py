@@ -131,7 +131,8 @@ class SessionSource(_Source[Session, Engine]):
         try:
             self._door.close(session)
         finally:
-            self._lent.discard(session)
+            if self._lent:
+                self._lent.discard(session)
 
 
 class AsyncSessionSource(_Source[AsyncSession, AsyncEngine]):

@@ -8,7 +8,7 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from flask_reqsession.effects import CLOSE, Failed
+from flask_reqsession.effects import CLOSE, DONE, Failed
 from flask_reqsession.owners import effective_owner, who_owns
 from flask_reqsession.ports import AsyncSessionPort, Port, SessionPort
 
@@ -115,14 +115,16 @@ class Unit:
             return
         _forget(self.ports)
         _forget(self.async_ports)
-        failures = Failures(error)
+        failures = None
         while self.opened:
             port = self.opened[-1]
-            failures.see(
-                port.abandon() if isinstance(port, AsyncSessionPort) else port.perform(CLOSE)
-            )
+            closed = port.abandon() if isinstance(port, AsyncSessionPort) else port.perform(CLOSE)
+            if closed is not DONE:
+                failures = failures or Failures(error)
+                failures.see(closed)
             self.retire(port)
-        failures.raise_exit()
+        if failures is not None:
+            failures.raise_exit()
 
     async def aclose_async_sessions(self, error: BaseException | None = None) -> None:
         """Close the async sessions, in the event loop that they belong to."""
@@ -143,8 +145,9 @@ class Unit:
 
 def _forget(ports: dict[str, Any]) -> None:
     """Forget what is current, except where a scope runs: it shall find no other session."""
-    for bind in [bind for bind, port in ports.items() if port.scope is None]:
-        del ports[bind]
+    for bind, port in [*ports.items()]:
+        if port.scope is None:
+            del ports[bind]
 
 
 class Failures:
@@ -187,7 +190,7 @@ class Units:
 
     def __init__(self) -> None:
         self._units: dict[weakref.ref[Any], Unit] = {}
-        self._orphans: deque[Unit] = deque()
+        self.orphans: deque[Unit] = deque()
 
     def get(self, key: object) -> Unit | None:
         """Return the unit of ``key``."""
@@ -200,18 +203,18 @@ class Units:
     def _orphan(self, reference: weakref.ref[Any]) -> None:
         unit = self._units.pop(reference, None)
         if unit is not None and unit.opened:
-            self._orphans.append(unit)
+            self.orphans.append(unit)
 
     def take_orphans(self) -> list[Unit]:
         """Return the orphans and forget them."""
         orphans: list[Unit] = []
-        while self._orphans:
-            orphans.append(self._orphans.popleft())
+        while self.orphans:
+            orphans.append(self.orphans.popleft())
         return orphans
 
     def all(self) -> list[Unit]:
         """Return the units of all live requests, and the orphans."""
-        return [*self._units.values(), *self._orphans]
+        return [*self._units.values(), *self.orphans]
 
 
 class Place:

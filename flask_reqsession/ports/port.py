@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from flask_reqsession.commits import Answer, was_done
+from flask_reqsession.commits import Answer, CommitAttempt
 from flask_reqsession.effects import (
     CLOSE,
     COMMIT,
@@ -58,7 +58,7 @@ class Port(WatchedSession):
             return DONE if request in _ENDS else Failed(self.refuse_child())
         try:
             if isinstance(request, Effect):
-                if (value := self._verb(request.verb)()) is not None:
+                if (value := request.call(self)) is not None:
                     return Ok(value)
             elif isinstance(request, Run):
                 request.hook.task.run(request.outcome)
@@ -66,15 +66,8 @@ class Port(WatchedSession):
                 time.sleep(request.seconds)
         except BaseException as error:  # noqa: BLE001 - the flow decides what follows
             self.record_failure(error)
-            if request is not COMMIT:
-                return Failed(error)
-            done, self.commits_sent = self._was_committed(), 0
-            return Failed(error, done)
+            return Failed(error, self._was_committed() if request is COMMIT else False)
         return DONE
-
-    def _verb(self, verb: str) -> Callable[[], object]:
-        method: Callable[[], object] = getattr(self, verb)
-        return method
 
     def begin(self) -> None:
         """Take over the session as it is; SQLAlchemy begins at the first statement.
@@ -140,21 +133,21 @@ class Port(WatchedSession):
         if session is None or not session.in_transaction():
             return
         self._working = True
-        self.commits_sent, self.answer = 0, None
+        self.committing = CommitAttempt()
         try:
             if self._observer.twophase:
-                self._commit_in_two_phases(session)
+                self._commit_in_two_phases(session, self.committing)
             else:
                 session.commit()
         except BaseException as error:
-            self._failed_to_commit(session, error)
+            self._failed_to_commit(session, self.committing, error)
             raise
         finally:
             self._working = False
         self._observer.recorder.committed()
-        self.commits_sent = 0  # last: a signal that strikes before finds that COMMIT was done
+        self.committing = None  # last: a signal that strikes before finds that COMMIT was done
 
-    def _commit_in_two_phases(self, session: Session) -> None:
+    def _commit_in_two_phases(self, session: Session, attempt: CommitAttempt) -> None:
         self._prepare(session)
         parts = parts_of(self.connections)
         log_decision(parts)
@@ -165,8 +158,9 @@ class Port(WatchedSession):
         except BaseException as error:
             unknown = commit_the_rest(parts, [connection for connection, _ in failures])
             if not unknown:
-                self.commits_sent = len(parts)
+                attempt.is_over = True
                 raise
+            attempt.answer = Answer.NONE
             self._give_up(session)
             raise CommitOutcomeUnknownError(
                 "All databases had prepared to commit, and COMMIT then failed on some of them. "
@@ -196,17 +190,18 @@ class Port(WatchedSession):
 
     def _give_up(self, session: Session) -> None:
         """End a transaction of which a part is neither committed nor rolled back."""
-        self.answer = Answer.NONE
         ended = session.get_transaction()
         if ended is not None:
             ended.close()
 
-    def _failed_to_commit(self, session: Session, error: BaseException) -> None:
+    def _failed_to_commit(
+        self, session: Session, attempt: CommitAttempt, error: BaseException
+    ) -> None:
         """Tell what has become of the transaction when ``session.commit()`` raised ``error``.
 
         :raises CommitOutcomeUnknownError: nobody knows.
         """
-        done = self._was_committed()
+        done = attempt.was_done(self.connections)
         if done:  # a listener failed that SQLAlchemy told of the COMMIT
             error.add_note("The transaction had been committed before this was raised.")
             self._observer.recorder.committed()
@@ -215,7 +210,7 @@ class Port(WatchedSession):
                 ended.close()
         elif isinstance(error, CommitOutcomeUnknownError):
             return
-        elif self.answer is Answer.NONE and isinstance(error, Exception):
+        elif attempt.answer is Answer.NONE and isinstance(error, Exception):
             raise CommitOutcomeUnknownError(
                 "The connection was lost during COMMIT, so the database may have committed or not. "
                 "Look there before you repeat the call."
@@ -225,12 +220,13 @@ class Port(WatchedSession):
 
     def _was_committed(self) -> bool | None:
         """Whether a COMMIT that failed was done all the same; None: nobody can tell."""
-        return was_done(self.answer, self.commits_sent, self.connections)
+        attempt = self.committing
+        return attempt is not None and attempt.was_done(self.connections)
 
     def rollback(self) -> None:
         """ROLLBACK; a connection on which that failed is invalidated."""
         session = self.session
-        unanswered, self.answer = self.answer is Answer.NONE, None
+        attempt, self.committing = self.committing, None
         if session is None or not session.in_transaction():
             return
         self._working = True
@@ -238,7 +234,7 @@ class Port(WatchedSession):
             self._roll_back(session)
         finally:
             self._working = False
-            if not unanswered:
+            if attempt is None or attempt.answer is not Answer.NONE:
                 self._observer.recorder.rolled_back()
 
     def _roll_back(self, session: Session) -> None:
@@ -342,7 +338,6 @@ class Port(WatchedSession):
             session.commit()
         finally:
             self._working = False
-            self.commits_sent = 0
             session.expire_on_commit = expires
 
     def let_go(self) -> None:
@@ -382,19 +377,19 @@ class Port(WatchedSession):
         self.closed = True
         if session is not None:
             self._working = self.is_rolling_back = True
-            self._doom_what_runs()
+            if self.scope is not None or self.paused is not None:
+                self._doom_what_runs()
         return session
 
     def _doom_what_runs(self) -> None:
-        if self.scope is not None or self.paused is not None:
-            scope = self.guarded_scope
-            what = "close_request_session()"
-            error = ManualCommitError(
-                f"The session was closed by {what} or the end of its request, while the scope "
-                f"{scope.name} was running on it. Nothing of the scope was kept."
-            )
-            for unit in scope.lineage():
-                unit.doom(error)
+        scope = self.guarded_scope
+        what = "close_request_session()"
+        error = ManualCommitError(
+            f"The session was closed by {what} or the end of its request, while the scope "
+            f"{scope.name} was running on it. Nothing of the scope was kept."
+        )
+        for unit in scope.lineage():
+            unit.doom(error)
 
     def _end_to_close(self, session: Session, started: float, *, lost: bool) -> None:
         self._observer.forget(session, self)

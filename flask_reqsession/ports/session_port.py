@@ -56,14 +56,15 @@ class SessionPort(Port):
         session = self._begin_to_close()
         if session is None:
             return
-        lost = self.has_uncommitted_changes
+        began = session.in_transaction()
+        lost = began and self.has_uncommitted_changes
         try:
             try:
                 if lost:  # before the user's close_session() can commit it
                     self._roll_back(session)
             finally:
                 self._source.close(session)
-            if session.in_transaction():  # the user's close_session() does not end it
+            if began and session.in_transaction():  # the user's close_session() does not end it
                 session.rollback()
         except BaseException as error:
             self._abandon(self.connections, error)

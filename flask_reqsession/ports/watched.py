@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session
 
-    from flask_reqsession.commits import Answer
+    from flask_reqsession.commits import CommitAttempt
     from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.modes import TransactionMode
     from flask_reqsession.observer import Observer
@@ -38,19 +38,17 @@ class WatchedSession(ABC):
     ``scope`` is the scope that runs on the session now; ``paused`` the one of a generator between
     two steps. ``connections`` are those of the open transaction; ``wrote`` says whether it changed
     anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it
-    back because of that; ``enforced`` is the mode in which it was begun. While COMMIT is being
-    done, ``commits_sent`` is the number of connections that got it, and ``answer`` what the one
-    that failed came back with. ``has_written`` says whether an earlier transaction changed
-    anything. ``observed`` is what its events are those of.
+    back because of that; ``enforced`` is the mode in which it was begun. ``committing`` is what is
+    seen of COMMIT while it is being done. ``has_written`` says whether an earlier transaction
+    changed anything. ``observed`` is what its events are those of.
     """
 
     __slots__ = (
         "_deferral",
         "_observer",
         "_working",
-        "answer",
         "closed",
-        "commits_sent",
+        "committing",
         "connections",
         "enforced",
         "has_written",
@@ -75,8 +73,7 @@ class WatchedSession(ABC):
         self._observer = observer
         self._working = False
         self.closed: bool = False
-        self.answer: Answer | None = None
-        self.commits_sent: int = 0
+        self.committing: CommitAttempt | None = None
         self.connections: list[Connection] = []
         self.enforced: TransactionMode | None = None
         self.has_written: bool = False
@@ -100,7 +97,8 @@ class WatchedSession(ABC):
     def open(self) -> Session:
         """Return the session, making it at first use."""
         if self.session is None:
-            self.refuse_if_closed()
+            if self.closed:
+                self.refuse_if_closed()
             self.opened_at = time.perf_counter()
             self.session = session = self._make()
             if isinstance(session, RoutedSession):
