@@ -140,12 +140,16 @@ class Observer:
         if port.of_parent:
             raise port.refuse_child()
         if port.is_guarded and not session.in_nested_transaction():
+            if port.allows_manual_end:
+                session.flush()  # what it writes has to be known before the first COMMIT
             self._commit_by_hand(port, "session.commit()")
 
     def _commit_by_hand(self, port: Port, what: str) -> None:
         scope = port.guarded_scope
         if scope.is_doomed or not port.allows_manual_end:
             raise self._refuse(port, what)
+        if port.second_writer is not None:
+            port.refuse_second_writer()
         scope.committed_by_hand = True
 
     def _after_soft_rollback(self, session: Session, ended: SessionTransaction) -> None:

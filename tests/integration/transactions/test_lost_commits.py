@@ -315,7 +315,7 @@ def test_a_session_of_which_only_a_part_was_committed_is_of_unknown_outcome(
     """The second database refused what the first one has: its own error says so."""
     first, second = SyncWorld(postgresql_url), SyncWorld(sqlite_file_url)
 
-    manager = RequestScopedSessionManager(sessionmaker(first.engine))
+    manager = RequestScopedSessionManager(sessionmaker(first.engine), multiple_binds="allow")
     refusal = IntegrityError("COMMIT", {}, Exception("refused"))
     order: list[Any] = []
 
