@@ -1,0 +1,87 @@
+"""What reattachment costs: counted in Python calls, since clocks are not exact.
+
+The numbers are ceilings without slack: lower one when the code has become cheaper.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    make_transient_to_detached,
+    mapped_column,
+)
+
+import flask_reqsession
+from flask_reqsession.reattachment import Memory, attach
+
+OURS = str(Path(flask_reqsession.__file__).parent)
+
+
+class Base(DeclarativeBase):
+    """The models of this file; no table is ever made."""
+
+
+class Item(Base):
+    """A model without relationships."""
+
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def detached(number: int) -> Item:
+    """Return a detached item."""
+    item = Item(id=number)
+    make_transient_to_detached(item)
+    return item
+
+
+def calls_of_ours(act: Callable[[], object]) -> int:
+    """Count the functions of the package that run in ``act``."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal counted
+        counted += event == "call" and frame.f_code.co_filename.startswith(OURS)
+
+    profiler = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(profiler)
+    return counted
+
+
+@pytest.mark.rule("R3", "R13")
+def test_an_attached_instance_costs_one_call() -> None:
+    """The look at its state."""
+    session, memory = Session(), Memory()
+    item = attach(session, detached(1), memory=memory)
+
+    assert calls_of_ours(lambda: attach(session, item, memory=memory)) == 1
+
+
+@pytest.mark.rule("R4", "R13")
+def test_a_detached_instance_costs_a_constant_number_of_calls() -> None:
+    """A thousand of them, too: nothing is looked at twice."""
+    memory = Memory()
+
+    def cost(number: int) -> int:
+        items = [detached(each) for each in range(number)]
+        return calls_of_ours(lambda: attach(Session(), items, memory=memory))
+
+    cost(1)  # the class is looked at once
+    one, two, many = cost(1), cost(2), cost(1002)
+    assert many - two == 1000 * (two - one)
+    assert two - one <= PER_INSTANCE
+
+
+PER_INSTANCE = 17
