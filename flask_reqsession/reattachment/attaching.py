@@ -99,6 +99,12 @@ def attach_all(
         return [value for value, _ in values]
     decisions = decide(session, call.memory or Memory(), call.options, arguments)
 
+    if call.recall is not None:
+        call.recall.keep(decisions.attached)
+    if not decisions.targets and not contents.has_proxies:
+        carry_out(decisions, session, call.reattached)
+        return [value for value, _ in values]
+
     def replace(member: object) -> object:
         model = unwrapped(member)
         if state_of(model) is None:
@@ -107,8 +113,6 @@ def attach_all(
         return MISSING if target is None else target
 
     new = contents.rebuilt(replace)
-    if call.recall is not None:
-        call.recall.keep(decisions.attached)
     carry_out(decisions, session, call.reattached)
     results = (new[id(value)] if id(value) in new else replace(value) for value, _ in values)
     return [None if result is MISSING else result for result in results]

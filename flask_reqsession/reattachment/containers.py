@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.orm.attributes import instance_state
 from werkzeug.local import LocalProxy
 
-from flask_reqsession.reattachment.graph import state_of, unwrapped
+from flask_reqsession.reattachment.graph import is_proxy, state_of, unwrapped
 
 if TYPE_CHECKING:
     from flask_reqsession.reattachment.refusals import Place
@@ -59,16 +59,17 @@ def are_attached(values: Iterable[object], session_key: int, *, doubtful: bool) 
 class Contents:
     """The containers among the arguments of one call, however they contain each other."""
 
-    __slots__ = ("_containers", "_parents")
+    __slots__ = ("_containers", "_parents", "has_proxies")
 
     def __init__(self) -> None:
+        self.has_proxies = False
         # By id: they need not be hashable, and live as long as this object.
         self._containers: dict[int, Any] = {}
         self._parents: dict[int, list[int]] = {}
 
     def models(self, value: object, place: Place) -> Iterable[tuple[object, Place]]:
         """Find the saved or unsaved model instances in a value, itself included."""
-        stack = [unwrapped(value)]
+        stack = [self._unwrapped(value)]
         while stack:
             each = stack.pop()
             if state_of(each) is not None:
@@ -76,10 +77,16 @@ class Contents:
             elif is_container(type(each)) and id(each) not in self._containers:
                 self._containers[id(each)] = each
                 for member in _members(each):
-                    model = unwrapped(member)
+                    model = self._unwrapped(member)
                     if is_container(type(model)):
                         self._parents.setdefault(id(model), []).append(id(each))
                     stack.append(model)
+
+    def _unwrapped(self, value: object) -> object:
+        if not is_proxy(value):
+            return value
+        self.has_proxies = True
+        return unwrapped(value)
 
     def rebuilt(self, replace: Callable[[object], object]) -> dict[int, object]:
         """Return what takes the place of each container that leads to a replaced instance.

@@ -106,22 +106,20 @@ class Survey:
         session, claims, deleted = self._session, self._claims, self._deleted
         decisions = self._decisions
         decisions.arguments = arguments
-        moved: set[InstanceState[object]] = set()
+        free: list[object] = []
+        others: list[tuple[object, Place]] = []
         # Detached arguments come first: whoever holds one goes on with the same object.
         for argument, place in arguments:
             state = instance_state(argument)
             standing, _ = standing_of(argument, state, session, claims, deleted)
             if standing is FREE:
                 self._attach(argument, state, place)
-                decisions.roots.append(argument)
-                moved.add(state)
-        for argument, place in arguments:
-            if self._judge(argument, place, None) is not KEEP:
-                moved.add(instance_state(argument))
-        for argument, _ in arguments:
-            if instance_state(argument) in moved:
-                moved.discard(instance_state(argument))
-                decisions.moved.append(argument)
+                free.append(argument)
+            else:
+                others.append((argument, place))
+        replaced = [each for each, place in others if self._judge(each, place, None) is not KEEP]
+        decisions.roots += free
+        decisions.moved = free + replaced
         self._follow()
         return decisions
 

@@ -339,7 +339,7 @@ def test_what_was_attached_or_replaced_is_reported(session: Session) -> None:
         session, (own, detached(1), free, free, 5), {}, reattached=reported.append
     )
 
-    assert reported == [own, free]
+    assert reported == [free, own]
 
 
 @pytest.mark.rule("R13")
