@@ -405,6 +405,7 @@ def plain_bound(name: str) -> int:
 @transactional(
     retry=Retry(attempts=2),
     durable=True,
+    idempotent=True,
     manual_commit="defer",
     name="pay",
     bind="default",

@@ -117,6 +117,7 @@ assert_type(after_two("ada", 1), str)  # type: ignore[assert-type]  # pyright: i
 assert_type(first("ada"), str)  # type: ignore[assert-type]  # pyright: ignore[reportAssertTypeFailure]
 assert_type(accounts.method("ada"), str)  # type: ignore[assert-type]  # pyright: ignore[reportAssertTypeFailure]
 
+transactional(idempotent=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 transactional(retry="twice")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 transactional(propagation=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 transactional(isolated=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
