@@ -47,20 +47,20 @@ class Enforcement:
         self._pooled: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._proven: weakref.WeakSet[Engine] = weakref.WeakSet()
 
-    def begin(self, port: Port, scope: Scope, connection: Connection) -> None:
+    def begin(
+        self, port: Port, scope: Scope, mode: TransactionMode, connection: Connection
+    ) -> None:
         """Tell the database the mode of ``scope``; nothing has been executed on ``connection``.
 
         :raises ConfigurationError: it can't be kept there.
         :raises PropagationError: somebody else began the transaction.
         """
-        if scope.mode is None:
-            return
         try:
-            self._tell(port, scope, scope.mode, connection)
+            self._tell(port, scope, mode, connection)
         except BaseException as error:
             scope.doom_transaction(error)  # what comes next would run in no mode
             raise
-        port.enforced = scope.mode
+        port.enforced = mode
 
     def _tell(
         self, port: Port, scope: Scope, mode: TransactionMode, connection: Connection
@@ -115,7 +115,7 @@ class Enforcement:
         :raises ReadOnlyViolationError: a read-only transaction would end by a commit.
         """
         mode = port.enforced
-        if mode is None or not port.is_guarded:
+        if mode is None or not port.is_guarded:  # a scope's own end
             return
         scope = port.guarded_scope
         if not statement.startswith("ROLLBACK"):  # to a savepoint: what was too late goes back
@@ -146,10 +146,8 @@ class Enforcement:
         port: Port, connection: Connection, original: BaseException
     ) -> TransactionTimeoutError | None:
         """Return what to raise if the driver's error means that time is up, else None."""
-        if not port.is_guarded:
-            return None
-        scope = port.guarded_scope
-        if scope.deadline is None:
+        scope = port.scope or port.paused
+        if scope is None or scope.deadline is None:
             return None
         is_late = is_timeout(database_of(connection), original, scope.deadline)
         return _timed_out(scope, scope.deadline) if is_late else None

@@ -183,7 +183,7 @@ class Observer:
         self._watch_engine(connection.engine)
         scope = port.scope or port.paused
         if scope is not None and scope.mode is not None:
-            self._enforcement.begin(port, scope, connection)
+            self._enforcement.begin(port, scope, scope.mode, connection)
 
     def _guard(self, connection: Connection) -> None:
         """Refuse ``connection.commit()`` while a scope runs, which would cut it in two.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, select, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession import (
+    ConfigurationError,
+    PoolDemandError,
     Propagation,
     PropagationError,
     ReadOnlyViolationError,
@@ -371,3 +376,38 @@ def test_a_transaction_of_the_user_keeps_what_cannot_be_changed(
             with manager.session_scope(**options) as session:
                 session.execute(text("SELECT 1"))
     world.engine.dispose()
+
+
+class Unknown(SQLiteDialect_pysqlite):
+    """A database that nobody has heard of."""
+
+    name = "unknown"
+    supports_statement_cache = True
+
+
+@pytest.mark.rule("T18")
+def test_a_database_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    """To guess its words could leave it writable."""
+    registry.register("unknown", __name__, "Unknown")
+    engine = create_engine(f"unknown:///{tmp_path / 'file'}")
+    with pytest.raises(ConfigurationError, match="unknown: only postgresql, mariadb"):
+        with RequestScopedSessionManager(engine).session_scope(read_only=True) as session:
+            session.execute(text("SELECT 1"))
+    engine.dispose()
+
+
+@pytest.mark.rule("T18")
+def test_whoever_is_refused_the_connection_does_not_end_the_mode() -> None:
+    """A memory database has one: it is asked for, refused and given back in the middle."""
+    manager = RequestScopedSessionManager("sqlite://")
+    engine = manager.databases.engine()
+    Base.metadata.create_all(engine)
+    with pytest.raises(DBAPIError), manager.session_scope(read_only=True) as session:
+        session.execute(text("SELECT 1"))
+        with engine.connect() as other, pytest.raises(PoolDemandError):
+            other.execute(text("SELECT 1"))
+        session.execute(text(WRITES[0]))
+    with manager.session_scope() as session:
+        session.execute(text(WRITES[0]))
+        assert session.scalars(text("SELECT text FROM note")).all() == ["raw"]
+    manager.databases.dispose()
