@@ -279,8 +279,8 @@ class Outcome:
 
     ``rows`` are those that another connection sees at the end, ``error`` is what reached the
     caller, ``events`` what was seen on the way, in order. ``usable`` tells whether the session
-    could be used after the body, before its request or unit of work ended, and ``held`` how many
-    connections were still out of the pool after that.
+    could be used after the body, before its request or unit of work ended; ``held`` how many
+    connections were still out of the pool after that, and ``unclosed`` how many sessions it left.
     """
 
     rows: frozenset[int]
@@ -288,6 +288,7 @@ class Outcome:
     events: tuple[Event, ...]
     usable: bool = True
     held: int = 0
+    unclosed: int = 0
 
     @property
     def hooks(self) -> tuple[str, ...]:

@@ -161,6 +161,13 @@ def _held(engine: Engine) -> int:
     return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
 
+def _unclosed(manager: RequestScopedSessionManager) -> int:
+    counts = manager.metrics.snapshot()
+    made: int = counts.get("sessions_created", 0)
+    closed: int = counts.get("sessions_closed", 0)
+    return made - closed
+
+
 # -- one interpreter for both colours -----------------------------------------------------------
 
 
@@ -172,13 +179,15 @@ class _Runner(ABC, Generic[SessionT]):
         self._events: list[Event] = []
         self._names: set[str] = set()
         self._raised: dict[int, BaseException] = {}
+        self._unclosed = _unclosed(manager)
         self._usable = True
         self._written: dict[Session, set[int]] = {}
 
     def outcome(self, rows: frozenset[int], error: BaseException | None, held: int) -> Outcome:
         """Tell what was seen."""
         raised = None if error is None else self._described(error)
-        return Outcome(rows, raised, tuple(self._events), self._usable, held)
+        unclosed = _unclosed(self._manager) - self._unclosed
+        return Outcome(rows, raised, tuple(self._events), self._usable, held, unclosed)
 
     # -- what differs ---------------------------------------------------------------------------
 

@@ -279,7 +279,7 @@ _DEEPEST: Final = 4
 _LENGTHS: Final = st.sampled_from((0, 1, 2, 3, 4, 2, 3))
 _TROUBLES: Final[SearchStrategy[TroubleName]] = st.sampled_from(get_args(TroubleName))
 _HAND_WORK: Final[SearchStrategy[HandWork]] = st.sampled_from(get_args(HandWork))
-_HOOKS: Final[SearchStrategy[HookName]] = st.sampled_from(get_args(HookName))
+_HOOKS: Final[SearchStrategy[HookName]] = st.sampled_from((*get_args(HookName), "on_completion"))
 _IS_ROBUST: Final = st.sampled_from((True, True, False))
 _IS_CLOSED: Final = st.booleans()
 _ANSWERS: Final[SearchStrategy[Answer]] = st.sampled_from((*get_args(Answer), "swallow", "swallow"))
@@ -344,7 +344,7 @@ _CHOICES: Final = (  # what shrinks to the front stands in front
     (Try, 7, {"depth"}),
     (Block, 2, {"depth"}),
     (Generate, 2, {"depth"}),
-    (Register, 4, {"scope", "depth"}),
+    (Register, 7, {"scope", "depth"}),
     (Raise, 1, set[str]()),
     (Raise, 5, {"tried"}),
     (Read, 2, {"session"}),
@@ -353,7 +353,7 @@ _CHOICES: Final = (  # what shrinks to the front stands in front
     (Doom, 1, {"session", "tried"}),
     (Savepoint, 1, {"scope", "depth"}),
     (Violate, 1, {"session", "writing", "tried"}),
-    (ByHand, 1, {"session", "no savepoint", "tried"}),
+    (ByHand, 2, {"session", "no savepoint", "tried"}),
 )
 """The steps, how often each is drawn, and what it needs."""
 
