@@ -97,9 +97,12 @@ class Port(WatchedSession):
         :raises UnexpectedRollbackError: the database would answer COMMIT with a rollback.
         :raises MultipleBindsError: there would be two COMMITs, one after the other.
         """
-        if self.session is not None and self.session.in_transaction():
-            self.session.flush()
+        session = self.session
+        if session is not None and session.in_transaction():
+            session.flush()
             if self.suspect is not None:
+                if not session.is_active:
+                    session.begin_nested()  # raises: a flush failed, and nobody rolled back
                 self._prove_alive(self.suspect)
             if self.second_writer is not None:
                 self.refuse_second_writer()

@@ -404,6 +404,7 @@ class _Interpreter:
     ) -> _Thrown | None:
         """T4, T11: what the consumer writes meanwhile is in the savepoint, and goes with it."""
         session.flush()
+        session.prove_alive()
         if outer.waiting:
             raise _refused(outer.waiting, step.name, outer.name)
         outer.waiting = step.name

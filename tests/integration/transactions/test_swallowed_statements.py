@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError
 
 from flask_reqsession import Propagation, UnexpectedRollbackError
 from tests.integration.transactions.conftest import make_world
-from tests.integration.transactions.worlds import SyncWorld, World
+from tests.integration.transactions.worlds import Note, SyncWorld, World
 
 DUPLICATE = "INSERT INTO note (id, text) VALUES (4711, 'before')"
 
@@ -39,6 +39,24 @@ async def test_a_scope_whose_transaction_was_aborted_never_returns_normally(
     else:
         assert await pay() == "paid"
         assert everywhere.kept() == ["before"]
+
+
+@pytest.mark.rule("T37", "T33")
+async def test_a_swallowed_flush_failure_runs_no_hook_before_a_commit(everywhere: World) -> None:
+    """The session waits for a rollback only, so there will be no COMMIT to run before."""
+    ran: list[str] = []
+
+    @everywhere.transactional()
+    async def pay() -> None:
+        note = await everywhere.write("before")
+        everywhere.manager.before_commit(ran.append, "ran")
+        everywhere.session.add(Note(text=note.text))
+        with pytest.raises(IntegrityError):
+            await everywhere.do(lambda session: session.flush())
+
+    with pytest.raises(PendingRollbackError):
+        await pay()
+    assert (ran, everywhere.kept()) == ([], [])
 
 
 @pytest.mark.rule("T4")
