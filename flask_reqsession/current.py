@@ -48,8 +48,9 @@ def scope_in(unit: Unit, bind: str, *, awaiting: bool = False) -> Scope | None:
 
     ``awaiting`` asks for one whose end is awaited, in an event loop.
     """
-    ports: tuple[Port | None, ...] = (unit.ports.get(bind), unit.async_ports.get(bind))
-    for port in ports[awaiting:]:
-        if port is not None and port.scope is not None:
-            return port.scope
-    return None
+    port: Port | None = unit.ports.get(bind)
+    scope = None if port is None else port.scope
+    if scope is not None and (not awaiting or (scope.awaits and scope.transaction.awaits)):
+        return scope
+    port = unit.async_ports.get(bind)
+    return None if port is None else port.scope

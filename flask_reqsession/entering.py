@@ -19,6 +19,7 @@ from flask_reqsession.flows import (
     closing_flow,
     discarded_flow,
     join_flow,
+    lost_flow,
     retried_flow,
     savepoint_flow,
     transaction_flow,
@@ -57,6 +58,7 @@ class Entering(ABC, Generic[PortT]):
 
     __slots__ = (
         "_around",
+        "_awaits",
         "_defers",
         "_flow",
         "_has_begun",
@@ -82,6 +84,7 @@ class Entering(ABC, Generic[PortT]):
     def __init__(self, keeper: UnitKeeper, spec: ScopeSpec) -> None:
         self._around: ManualCommit | None = None
         self._defers = False
+        self._awaits = False
         self._has_begun = False
         self._is_inside = False
         self._joined: Scope | None = None
@@ -175,6 +178,7 @@ class Entering(ABC, Generic[PortT]):
         if spec.mode is not None and self._outer is None:
             elsewhere = spec.mode.read_only and self._unit.may_read_replica(spec.bind)
             self._scope.begin_in(spec.mode, reads_replica=elsewhere)
+        self._scope.awaits = self._awaits
         outcome = yield from flow_of(self._scope)
         self.port.scope = self._outer
         if self._scope.hooks is not None and spec.retry is None:
@@ -254,7 +258,9 @@ class Entering(ABC, Generic[PortT]):
         refusal = self._reason_to_stop()
         if refusal is not None:
             self._flow.close()
-            self._flow = bare_flow()
+            is_lost = self.port.closed and self._joined is None
+            lost = self._scope if is_lost else None
+            self._flow = bare_flow() if lost is None else lost_flow(lost)
             next(self._flow)
             raise refusal
         if self._opened is not None:

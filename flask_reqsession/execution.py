@@ -47,6 +47,7 @@ class Execution(Entering[SessionPort]):
 
     async def run_awaited(self, body: Callable[[], Awaitable[object]]) -> object:
         """Do what :meth:`run` does for a body that is awaited, on a session that is not."""
+        self._awaits = True
         try:
             ended = self.start()
             while ended is None:
@@ -59,8 +60,9 @@ class Execution(Entering[SessionPort]):
             del ended
 
     async def _finish_awaited(self, outcome: Outcome) -> Outcome | None:
-        """Do what :meth:`finish` does; a wait for another attempt leaves the event loop free."""
-        if self._spec.retry is None:
+        """Do what :meth:`finish` does, and await another attempt and what hooks do."""
+        scope = self._scope
+        if self._spec.retry is None and (scope is None or scope.transaction.hooks is None):
             return self.finish(outcome)
         if isinstance(outcome, Failed):
             self.port.record_failure(outcome.error)

@@ -131,6 +131,16 @@ def discarded_flow() -> Flow:
     return with_note(body, undone, "ROLLBACK")
 
 
+def lost_flow(scope: Scope) -> Flow:
+    """Run the rest of a body whose transaction was rolled back with its session, by others."""
+    body = yield CALL
+    scope.advance(ScopeState.ROLLED_BACK)
+    scope.settle()
+    if scope.hooks is not None:
+        return (yield from completed_flow(scope, scope.hooks, body))
+    return body
+
+
 def closing_flow(inner: Flow) -> Flow:
     """Run ``inner`` on a session that ends with it: CLOSE comes once and last.
 

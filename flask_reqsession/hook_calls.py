@@ -72,6 +72,14 @@ class HookCall:
         else:
             await call()
 
+    async def run_awaited(self, outcome: TransactionOutcome | None = None) -> None:
+        """Do what :meth:`arun` does, on a synchronous session."""
+        call = functools.partial(self._acall, outcome)
+        if self._needs_scope():
+            await Execution(self._keeper, self._spec()).run_awaited(call)
+        else:
+            await call()
+
     def report(self, error: BaseException) -> None:
         """Log and count that the function failed; its arguments and the message stay secret."""
         what = f"{self._kind.value}({self.name})"

@@ -37,6 +37,10 @@ class Task(Protocol):
         """Do what :meth:`run` does in an event loop, and await what is to be awaited."""
         ...
 
+    async def run_awaited(self, outcome: TransactionOutcome | None) -> object:
+        """Do what :meth:`arun` does where the session is a synchronous one."""
+        ...
+
     def report(self, error: BaseException) -> None:
         """Log and count that the function failed with ``error``."""
         ...

@@ -54,10 +54,12 @@ class Scope:
     ``hooks`` are those of the whole transaction, or, of a savepoint that was rolled back, those
     that wait for just that; ``sends_commit`` says that COMMIT is on its way. ``mode`` and
     ``deadline`` are those of the transaction, in its savepoints too; ``reads_replica`` says that it
-    may read from one.
+    may read from one, ``awaits`` that a coroutine waits for the end, although the session is a
+    synchronous one.
     """
 
     __slots__ = (
+        "awaits",
         "cause",
         "committed_by_hand",
         "culprit",
@@ -96,6 +98,7 @@ class Scope:
         self.rules: OutcomeRules = rules
         self.parent: Scope | None = parent
         self.committed_by_hand: bool = False
+        self.awaits: bool = False
         self.hooks: PendingHooks | None = None
         self.depth: int = 1
         self.deadline: Deadline | None = None

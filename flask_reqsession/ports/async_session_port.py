@@ -93,6 +93,8 @@ class AsyncSessionPort(Port):
                 cancelled = error
         ran = await aattempt(request.hook.task.arun, request.outcome)
         _cancel_again(cancelled)
+        if isinstance(ran, Failed):
+            self.record_failure(ran.error)
         return ran
 
     async def aclose(self) -> None:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flask_reqsession.drivers import aattempt
-from flask_reqsession.effects import Sleep
+from flask_reqsession.effects import Failed, Run, Sleep
 from flask_reqsession.ports.port import Port
 
 if TYPE_CHECKING:
@@ -45,9 +45,14 @@ class SessionPort(Port):
         return session
 
     async def aperform(self, request: Request) -> Outcome:
-        """Carry out ``request`` for a coroutine: only a wait is awaited."""
+        """Carry out ``request`` for a coroutine: only a wait and a hook are awaited."""
         if isinstance(request, Sleep):
             return await aattempt(lambda: asyncio.sleep(request.seconds))
+        if isinstance(request, Run):
+            ran = await aattempt(request.hook.task.run_awaited, request.outcome)
+            if isinstance(ran, Failed):
+                self.record_failure(ran.error)
+            return ran
         return self.perform(request)
 
     def close(self) -> None:

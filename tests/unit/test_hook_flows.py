@@ -18,6 +18,7 @@ from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.pending import Hook, HookKind
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
+from tests.never import never
 from tests.unit.scripted import EffectError, Script
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class Recorded:
     async def arun(self, outcome: TransactionOutcome | None) -> None:
         """Be called and awaited."""
         self.run(outcome)
+
+    async def run_awaited(self, outcome: TransactionOutcome | None) -> None:
+        """Be called and awaited on a synchronous session."""
+        never(outcome)
 
     def report(self, error: BaseException) -> None:
         """Remember what would be logged."""

@@ -6,11 +6,13 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncGenerator, Generator, Iterator
+from enum import Enum
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
 import flask_reqsession
@@ -18,6 +20,7 @@ from flask_reqsession import (
     ConfigurationError,
     DatabaseManager,
     NoActiveScopeError,
+    PropagationError,
     RequestScopedSessionManager,
     TransactionOutcome,
     on_commit,
@@ -530,3 +533,133 @@ def test_hooks_work_on_a_users_own_sessionmaker(sync_world: SyncWorld) -> None:
         session.add(note)
         manager.on_commit(lambda: texts.append(note.text))  # it has expired, and is read anew
     assert texts == ["rent"]
+
+
+@pytest.mark.rule("T37", "T50")
+@pytest.mark.parametrize("end", ["commit", "rollback", "retry"])
+async def test_a_coroutine_with_a_synchronous_session_has_its_hooks_awaited(
+    awaiting_world: World, end: str
+) -> None:
+    """They write in a transaction of their own, as those of an asynchronous session do."""
+    world, ran = awaiting_world, list[str]()
+
+    async def hook(*what: object) -> None:
+        await asyncio.sleep(0)
+        ran.append(" ".join(each.name if isinstance(each, Enum) else str(each) for each in what))
+        if what[-1] != "before_commit":
+            await world.write(ran[-1])
+
+    @world.transactional(retry=2 if end == "retry" else None)
+    async def pay() -> None:
+        for kind in KINDS:
+            getattr(world.manager, kind)(hook, kind)
+        world.manager.on_completion(lambda outcome: ran.append(outcome.value))
+        await world.write("rent")
+        await nested()
+        if end == "rollback":
+            raise ValueError(end)
+
+    @world.transactional(propagation="NESTED")
+    async def nested() -> None:
+        world.manager.on_rollback(hook, "savepoint")
+        flask_reqsession.set_rollback_only()
+
+    if end == "rollback":
+        with pytest.raises(ValueError, match=end):
+            await pay()
+        expected = ["savepoint", "on_rollback", "ROLLED_BACK on_completion"]
+        assert ran == [*expected, "rolled back"]
+        assert world.kept() == expected[1:]
+    else:
+        await pay()
+        expected = ["savepoint", "before_commit", "on_commit", "COMMITTED on_completion"]
+        assert ran == [*expected, "committed"]
+        assert world.kept() == ["rent", "savepoint", *expected[2:]]
+
+
+@pytest.mark.rule("T33", "T50")
+async def test_a_coroutine_function_before_the_commit_may_refuse_it(awaiting_world: World) -> None:
+    """Its exception is the caller's, and a database error in it is recorded."""
+    world = awaiting_world
+
+    async def write_again() -> None:
+        await world.write("rent")
+
+    @world.transactional()
+    async def pay() -> None:
+        world.manager.before_commit(write_again)
+        await world.write("rent")
+
+    with pytest.raises(IntegrityError):
+        await pay()
+    assert world.kept() == []
+    assert world.manager.metrics.snapshot()["errors_IntegrityError"] == 1
+
+
+@pytest.mark.rule("T37", "T50")
+async def test_where_nobody_awaits_a_coroutine_function_is_refused(sync_world: SyncWorld) -> None:
+    """In a part of the transaction that is synchronous, or of one that a function began."""
+    manager = sync_world.manager
+
+    @manager.transactional(propagation="NESTED")
+    def nested() -> None:
+        with pytest.raises(ConfigurationError, match="synchronous"):
+            manager.on_rollback(coroutine)
+
+    @manager.transactional(propagation="NESTED")
+    async def awaited() -> None:
+        with pytest.raises(ConfigurationError, match="synchronous"):
+            manager.on_commit(coroutine)
+        await asyncio.sleep(0)
+
+    @manager.transactional
+    async def outer() -> None:
+        nested()
+
+    async def main() -> None:
+        await outer()
+        with manager.session_scope():
+            await awaited()
+
+    asyncio.run(main())
+
+
+@pytest.mark.rule("T11", "T37")
+def test_the_hooks_of_a_generator_that_was_left_to_its_fate(sync_world: SyncWorld) -> None:
+    """Its session was closed in the middle, which rolled back: they run when it is given up."""
+    manager, ran = sync_world.manager, list[str]()
+
+    @manager.transactional
+    def notes() -> Generator[None]:
+        for kind in KINDS:
+            getattr(manager, kind)(lambda *told, kind=kind: ran.append(f"{kind} {told}"))
+        sync_world.put("lost")
+        yield
+        never()
+
+    with manager.unit_of_work():
+        generator = notes()
+        next(generator)
+    assert ran == []
+    generator.close()
+    assert [each.partition(" ")[0] for each in ran] == ["on_rollback", "on_completion"]
+    assert "ROLLED_BACK" in ran[-1]
+    assert sync_world.kept() == []
+
+
+@pytest.mark.rule("T11")
+def test_a_generator_without_hooks_that_was_left_to_its_fate(sync_world: SyncWorld) -> None:
+    """It is refused to go on, and there is nothing else to do."""
+
+    @sync_world.manager.transactional
+    def notes() -> Generator[None]:
+        sync_world.put("lost")
+        yield
+        never()
+
+    with sync_world.manager.unit_of_work():
+        generator = notes()
+        next(generator)
+    with pytest.raises(PropagationError, match="has ended"):
+        next(generator)
+    assert sync_world.kept() == []
