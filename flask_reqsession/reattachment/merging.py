@@ -8,7 +8,7 @@ over; where both do, and not to the same value, that is a conflict.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.attributes import instance_dict, instance_state
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 Write: TypeAlias = "tuple[Callable[[object, str, object], None], object, str, object]"
 """A function of ``writing``, and its three arguments."""
 
+SETTERS: Final = (write_column, write_reference)
+"""Those of them that replace a value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Merge:
@@ -48,11 +51,17 @@ class Merge:
     changes: list[Change]
     fresh: dict[str, object] = field(default_factory=dict[str, object])
     """What the holder is about to be refreshed with."""
+    planned: dict[str, object] = field(default_factory=dict[str, object])
+    """What is about to be carried over to it from other instances."""
 
     @property
     def held(self) -> dict[str, object]:
         """What the holder has, or will have."""
-        return {**instance_dict(self.holder), **self.fresh}
+        return {**instance_dict(self.holder), **self.fresh, **self.planned}
+
+    def is_changed(self, name: str) -> bool:
+        """Whether an attribute of the holder has a change that waits for a flush, or will have."""
+        return name in self.planned or name in instance_state(self.holder).committed_state
 
     def unread(self) -> list[str]:
         """Return the attributes of the holder that must be loaded before anything is decided."""
@@ -98,7 +107,7 @@ class Merge:
     ) -> tuple[bool, bool]:
         """Tell whether the holder differs from the argument, and whether both were changed."""
         if isinstance(change, ColumnChange):
-            return _compare_column(change, self.held, self.holder)
+            return _compare_column(change, self)
         return _compare_reference(change, self, resolve)
 
     def before(self, name: str) -> object:
@@ -124,17 +133,15 @@ def _is_needed(change: Change, holder: object) -> bool:
     )
 
 
-def _compare_column(
-    change: ColumnChange, held: Mapping[str, object], holder: object
-) -> tuple[bool, bool]:
-    current = held.get(change.name, UNKNOWN)
+def _compare_column(change: ColumnChange, merge: Merge) -> tuple[bool, bool]:
+    current = merge.held.get(change.name, UNKNOWN)
     if current is UNKNOWN:
         return True, False
     same = change.column.columns[0].type.compare_values
     if same(current, change.value):
         return False, False
     if change.base is UNKNOWN:
-        return True, change.name in instance_state(holder).committed_state
+        return True, merge.is_changed(change.name)
     return True, not same(current, change.base)
 
 
@@ -150,7 +157,7 @@ def _compare_reference(
             return False, False
         if change.base is not UNKNOWN:
             return True, not _same_row(current, change.base)
-        if change.name in instance_state(holder).committed_state:
+        if merge.is_changed(change.name):
             return True, True
     keys = _keys(loaded, holder, relationship)
     bases = tuple(loaded_value(argument, name) for name in key_names(holder, relationship))

@@ -10,7 +10,7 @@ from werkzeug.exceptions import abort
 from flask_reqsession.reattachment.changes import changes_of
 from flask_reqsession.reattachment.copies import blank_of
 from flask_reqsession.reattachment.decisions import Decisions
-from flask_reqsession.reattachment.merging import Merge
+from flask_reqsession.reattachment.merging import SETTERS, Merge
 from flask_reqsession.reattachment.refreshing import fresh_values
 from flask_reqsession.reattachment.refusals import conflicting, refusal, stale
 from flask_reqsession.reattachment.renewing import instances_of, renew
@@ -64,14 +64,20 @@ def decide(
 
 def _compare(decisions: Decisions, options: ReattachOptions) -> None:
     """Turn the changes of replaced instances into what is written to their replacements."""
+    planned: dict[InstanceState[object], dict[str, object]] = {}
     for merge, place in decisions.merges:
-        merge.fresh.update(decisions.fresh.get(instance_state(merge.holder), {}))
+        state = instance_state(merge.holder)
+        merge.fresh.update(decisions.fresh.get(state, {}))
+        # Two arguments may be instances of one row, and contradict each other.
+        merge.planned.update(planned.get(state, {}))
         if merge.is_stale():
             raise stale(merge.argument, place)
         writes, conflicts = merge.writes(decisions.target, options.conflict)
         if conflicts:
             raise conflicting(merge.argument, conflicts, place)
         decisions.writes += writes
+        settled = {name: value for write, _, name, value in writes if write in SETTERS}
+        planned.setdefault(state, {}).update(settled)
 
 
 class Survey:

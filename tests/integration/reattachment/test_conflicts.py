@@ -235,3 +235,33 @@ def test_a_removal_does_not_follow_a_child_that_moved(
     session.commit()
 
     assert rows(shop.url, "SELECT person_id FROM orders WHERE id = 1") == [(2,)]
+
+
+@pytest.mark.rule("R5", "R15")
+@pytest.mark.parametrize("loaded", [False, True])
+def test_two_arguments_of_one_row_may_contradict_each_other(
+    shop: Shop, session: Session, *, loaded: bool
+) -> None:
+    """Neither change is lost silently, whether it was loaded before or set blindly."""
+    first, second = shop.load(Person, 1), shop.load(Person, 1)
+    name = "name" if loaded else "email"
+    setattr(first, name, "first")
+    setattr(second, name, "second")
+    own = session.get_one(Person, 1)
+
+    with pytest.raises(ReattachConflictError, match=f"{name} was changed"):
+        shop.attach(session, [first, second])
+
+    assert own.name == "ada"
+    assert not session.dirty
+
+
+@pytest.mark.rule("R5", "R15")
+def test_two_references_of_one_row_may_contradict_each_other(shop: Shop, session: Session) -> None:
+    """As values may."""
+    first, second = shop.load(Order, 1), shop.load(Order, 1)
+    first.person, second.person = shop.load(Person, 2), None
+    _own = session.get_one(Order, 1)
+
+    with pytest.raises(ReattachConflictError, match="person was changed"):
+        shop.attach(session, [first, second])
