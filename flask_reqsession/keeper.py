@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from flask_reqsession.contexts import request_context
 from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
+from flask_reqsession.losses import Losses, warn_of
 from flask_reqsession.observer import Observer, Recorder
 from flask_reqsession.owners import current_owner, describe_current
 from flask_reqsession.ports import AsyncSessionPort, SessionPort
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
     from flask_reqsession.contexts import Context
     from flask_reqsession.databases import DatabaseManager
     from flask_reqsession.manager import RequestScopedSessionManager
+    from flask_reqsession.ports import Port
 
 logger: logging.Logger = logging.getLogger("flask_reqsession")
+
+REQUEST: Final = "request"
+"""The kind of unit that belongs to a request."""
 
 T = TypeVar("T")
 
@@ -120,7 +125,7 @@ class UnitKeeper:
         if self._requests.orphans:
             self._end_orphans()
         key = context.request if self._requests.get(context.request) is None else context
-        unit = Unit("request", context)
+        unit = Unit(REQUEST, context)
         self._requests.add(key, unit)
         return unit
 
@@ -162,6 +167,8 @@ class UnitKeeper:
     def new_port(self, unit: Unit, bind: str) -> SessionPort:
         """Make a port that ends with ``unit`` at the latest."""
         port = SessionPort(self.databases.source(bind), self.observer)
+        if unit.kind == REQUEST:
+            self._watch_strictly(port)
         unit.opened.append(port)
         return port
 
@@ -175,8 +182,16 @@ class UnitKeeper:
     def new_async_port(self, unit: Unit, bind: str) -> AsyncSessionPort:
         """Make an async port that ends with ``unit`` at the latest."""
         port = AsyncSessionPort(self.databases.async_source(bind), self.observer)
+        if unit.kind == REQUEST:
+            self._watch_strictly(port)
         unit.opened.append(port)
         return port
+
+    def _watch_strictly(self, port: Port) -> None:
+        """In strict mode, let the port of a request remember what it would lose."""
+        context = request_context(None)
+        if context is not None and self.manager.is_strict(context.app):
+            port.losses = Losses(lambda: port.scope is None and port.paused is None)
 
     # -- units opened by hand -------------------------------------------------------------------
 
@@ -240,13 +255,29 @@ class UnitKeeper:
         unit = None if context is None else self._request_unit(context)
         if unit is not None and unit.began_in(context) and unit.is_mine:
             place.set(None)
-            unit.end(error)
+            losses: list[str] = []
+            try:
+                losses = unit.losses(unit.opened, error)
+            finally:
+                unit.end(error)
+            _warn_of(losses)
 
     async def end_coroutine(self, error: BaseException | None) -> None:
         """Close what an async view opened in its event loop."""
         unit = self.peek()
         if unit is not None and unit.is_mine:
-            await unit.aclose_async_sessions(error)
+            losses: list[str] = []
+            try:
+                losses = unit.losses(unit.opened_async, error)
+            finally:
+                await unit.aclose_async_sessions(error)
+            _warn_of(losses)
+
+    def see_exception(self) -> None:
+        """Remember that an exception has ended the work on the request, whoever handles it."""
+        unit = self.peek()
+        if unit is not None:
+            unit.failed = True
 
     # -- forks ----------------------------------------------------------------------------------
 
@@ -255,6 +286,13 @@ class UnitKeeper:
         for unit in [*self._requests.all(), *self._opened]:
             unit.leave_to_parent()
         self.manager.metrics.after_fork()
+
+
+def _warn_of(losses: list[str]) -> None:
+    """Warn, now that all is closed: the user's filters may make an error of it."""
+    context = request_context(None)
+    if losses and context is not None:
+        warn_of(losses, context.request.endpoint)
 
 
 def _weakly(method: Callable[[], T], *, otherwise: T) -> Callable[[], T]:

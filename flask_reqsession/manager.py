@@ -15,6 +15,7 @@ from flask_reqsession.contexts import (
     around_every_view,
     before_every_request,
     in_request,
+    on_every_exception,
 )
 from flask_reqsession.databases import DatabaseManager
 from flask_reqsession.decorators import ReattachArgs, Transactional, WithRequestSession
@@ -54,6 +55,10 @@ class RequestScopedSessionManager:
     it is decorated itself or with :func:`~flask_reqsession.non_transactional`. The configuration
     ``REQSESSION_ATOMIC_REQUESTS`` of an app wins over it.
 
+    With ``strict`` a request that ends with uncommitted changes outside of any scope, and without
+    an exception, warns :class:`~flask_reqsession.UncommittedChangesWarning`. None: where the app is
+    in debug or testing mode.
+
     One session that writes through two engines is refused at COMMIT with ``MultipleBindsError``.
     ``twophase=True``: its COMMIT is a two-phase one, so that both commit or neither.
     ``multiple_binds="allow"``: one commits after the other, and the second may fail alone.
@@ -80,6 +85,7 @@ class RequestScopedSessionManager:
         *,
         name: str = DEFAULT_NAME,
         atomic_requests: bool = False,
+        strict: bool | None = None,
         twophase: bool = False,
         multiple_binds: Literal["raise", "allow"] = "raise",
     ) -> None:
@@ -93,6 +99,7 @@ class RequestScopedSessionManager:
             databases = DatabaseManager(databases)
         self.name = name
         self.atomic_requests = atomic_requests
+        self.strict = strict
         self.metrics: Metrics = Metrics()
         self.databases = databases
         self.keeper: UnitKeeper = UnitKeeper(databases, Recordings(self), self)
@@ -139,6 +146,12 @@ class RequestScopedSessionManager:
         """Do what waits for the app to be complete, before its first request."""
         if is_atomic(app, otherwise=self.atomic_requests):
             around_every_view(app, AtomicRequests(app, self))
+        if self.strict is not False:
+            on_every_exception(app, self.keeper.see_exception)
+
+    def is_strict(self, app: Flask) -> bool:
+        """Whether requests of ``app`` warn of uncommitted changes."""
+        return (app.debug or app.testing) if self.strict is None else self.strict
 
     def _adopt(self) -> None:
         """Let ``db.session`` of the user's extension be the request session (rule D2)."""

@@ -263,6 +263,8 @@ class Observer:
                 port.second_writer = connection
                 if port.committing is not None:  # a listener wrote, after the check of the scope
                     port.refuse_second_writer()
+        if port.losses is not None:
+            port.losses.executed(statement)
 
     def _do_execute_no_params(
         self, cursor: DBAPICursor, statement: str, context: ExecutionContext | None

@@ -13,6 +13,8 @@ from flask_reqsession.owners import effective_owner, who_owns
 from flask_reqsession.ports import AsyncSessionPort, Port, SessionPort
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flask_reqsession.effects import Outcome
     from flask_reqsession.keeper import UnitKeeper
 
@@ -33,6 +35,7 @@ class Unit:
         "_made_by",
         "async_ports",
         "ended",
+        "failed",
         "kind",
         "of_parent",
         "opened",
@@ -50,6 +53,7 @@ class Unit:
         self.async_ports: dict[str, AsyncSessionPort] = {}
         self.opened: list[Port] = []
         self.ended: bool = False
+        self.failed: bool = False
         self.of_parent: bool = False
         self.written: set[str] = set()
 
@@ -104,6 +108,17 @@ class Unit:
 
     # -- ends -----------------------------------------------------------------------------------
 
+    def losses(self, ports: Iterable[Port], error: BaseException | None) -> list[str]:
+        """Return in words what ends unnoticed with ``ports``, as far as strict mode watches them.
+
+        What an exception has ended is not to be kept.
+        """
+        if error is not None or self.failed:
+            return []
+        return [
+            words for port in ports if port.losses is not None for words in port.losses.describe()
+        ]
+
     def end(self, error: BaseException | None = None) -> None:
         """Close every session for good; what fails becomes a note on ``error``, if there is one."""
         self.ended = True
@@ -126,11 +141,16 @@ class Unit:
         if failures is not None:
             failures.raise_exit()
 
+    @property
+    def opened_async(self) -> list[AsyncSessionPort]:
+        """The async ones of :attr:`opened`."""
+        return [port for port in self.opened if isinstance(port, AsyncSessionPort)]
+
     async def aclose_async_sessions(self, error: BaseException | None = None) -> None:
         """Close the async sessions, in the event loop that they belong to."""
         _forget(self.async_ports)
         failures = Failures(error)
-        for port in [port for port in self.opened if isinstance(port, AsyncSessionPort)]:
+        for port in self.opened_async:
             failures.see(await port.aperform(CLOSE))
             self.retire(port)
         failures.raise_exit()

@@ -397,6 +397,9 @@ class Port(WatchedSession):
     def _end_to_close(self, session: Session, started: float, *, lost: bool) -> None:
         self._observer.forget(session, self)
         self.session = None
+        if self.losses is not None:
+            self.losses.stop()
+            self.losses = None
         if lost:
             self._observer.recorder.rolled_back()
         self._observer.recorder.closed(time.perf_counter() - started)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flask_reqsession.commits import CommitAttempt
     from flask_reqsession.errors import ManualCommitError
+    from flask_reqsession.losses import Losses
     from flask_reqsession.modes import TransactionMode
     from flask_reqsession.observer import Observer
     from flask_reqsession.ports.deferral import Deferral
@@ -53,6 +54,7 @@ class WatchedSession(ABC):
         "enforced",
         "has_written",
         "is_rolling_back",
+        "losses",
         "lost",
         "observed",
         "of_parent",
@@ -78,6 +80,7 @@ class WatchedSession(ABC):
         self.enforced: TransactionMode | None = None
         self.has_written: bool = False
         self.is_rolling_back: bool = False
+        self.losses: Losses | None = None
         self.lost: bool = False
         self.observed: object = None
         self.of_parent: bool = False
@@ -103,6 +106,8 @@ class WatchedSession(ABC):
             self.session = session = self._make()
             if isinstance(session, RoutedSession):
                 session.reader = self
+            if self.losses is not None:
+                self.losses.watch(session)
             if self._deferral is not None:
                 self._deferral.attach(session)
             self._observer.recorder.created(time.perf_counter() - self.opened_at)

@@ -20,7 +20,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
 )
 from tests.integration.transactions.conftest import make_world
-from tests.integration.transactions.worlds import Note, SyncWorld, World
+from tests.integration.transactions.worlds import Note, SyncWorld, World, at_once
 
 DEFERRED = """
     CREATE TABLE line (
@@ -143,16 +143,19 @@ def test_a_failed_commit_of_a_generator_is_raised_by_its_last_step(deferring_url
     world.manager.databases.dispose()
 
 
-@pytest.mark.rule("T16")
+@pytest.mark.rule("T16", "T40", "T50")
 @pytest.mark.parametrize("setting", ["debug", "testing", "production"])
 @pytest.mark.parametrize("handler", [IntegrityError, 500, None])
+@pytest.mark.parametrize("colour", ["sync", "async", "awaited"])
+@pytest.mark.parametrize("atomic", [False, True], ids=["decorated", "atomic"])
 def test_a_failed_commit_reaches_the_apps_error_handlers_and_is_never_a_success(
-    deferring_url: str, setting: str, handler: Any
+    deferring_url: str, setting: str, handler: Any, colour: str, *, atomic: bool
 ) -> None:
     """By class or by status; without a handler it is a 500, or propagates to the test."""
-    world = SyncWorld(deferring_url)
+    world = make_world(colour, deferring_url)
     app = Flask("shop")
     app.debug, app.testing = setting == "debug", setting == "testing"
+    app.config["REQSESSION_ATOMIC_REQUESTS"] = atomic
     world.manager.init_app(app)
     heard: list[Exception] = []
 
@@ -163,15 +166,12 @@ def test_a_failed_commit_reaches_the_apps_error_handlers_and_is_never_a_success(
     if handler is not None:
         app.register_error_handler(handler, handle)
 
-    @app.get("/")
-    @world.manager.transactional
-    def view() -> str:
-        world.put("x")
-        world.manager.session.connection().exec_driver_sql(
-            "INSERT INTO line (id, note_id) VALUES (1, 4711)"
-        )
+    async def body() -> str:
+        await write_what_commit_refuses(world)
         return "paid"
 
+    view: Any = (lambda: at_once(body())) if colour == "sync" else body
+    app.add_url_rule("/", "view", view if atomic else world.manager.transactional(view))
     client = app.test_client()
     if setting == "production" or handler is IntegrityError:
         answer = client.get("/")
@@ -182,6 +182,7 @@ def test_a_failed_commit_reaches_the_apps_error_handlers_and_is_never_a_success(
             client.get("/")
     expected = [InternalServerError] if handler == 500 else [IntegrityError]
     assert [type(error) for error in heard] in (expected, [])
+    assert len(heard) == (handler is not None and (setting == "production" or handler != 500))
     assert world.kept() == []
     assert world.conversation.held == 0
     world.manager.databases.dispose()
