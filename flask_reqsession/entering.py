@@ -9,8 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from sqlalchemy.pool import StaticPool
-
 from flask_reqsession.completion import completed_flow
 from flask_reqsession.errors import PropagationError, ReqSessionError, ScopeOwnershipError
 from flask_reqsession.flows import (
@@ -39,7 +37,9 @@ from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Engine
 
     from flask_reqsession.effects import Flow
     from flask_reqsession.keeper import UnitKeeper
@@ -61,6 +61,7 @@ class Entering(ABC, Generic[PortT]):
         "_awaits",
         "_defers",
         "_flow",
+        "_guards",
         "_has_begun",
         "_is_inside",
         "_joined",
@@ -85,6 +86,7 @@ class Entering(ABC, Generic[PortT]):
         self._around: ManualCommit | None = None
         self._defers = False
         self._awaits = False
+        self._guards = False
         self._has_begun = False
         self._is_inside = False
         self._joined: Scope | None = None
@@ -145,6 +147,8 @@ class Entering(ABC, Generic[PortT]):
         else:
             self._refuse_second_session(current)
             self.port = self._new_port()
+            self.port.guard_pool(self._refuse_wait)
+            self._guards = current.guard_pool(self._refuse_wait)
             self._outer = None
             inner = self._attempts() if entry is Entry.OWN_SESSION else discarded_flow()
             self._flow = closing_flow(inner)
@@ -156,8 +160,17 @@ class Entering(ABC, Generic[PortT]):
             raise earlier_work_error(self._spec.name)
 
     def _refuse_second_session(self, current: PortT) -> None:
-        pools = (connection.engine.pool for connection in current.connections)
-        if current.is_only_session or any(isinstance(pool, StaticPool) for pool in pools):
+        if current.is_only_session:
+            raise no_second_session_error(self._spec.name, self._spec.bind)
+        engines: Sequence[Engine] = [connection.engine for connection in current.connections]
+        if not engines and len(known := current.engines()) == 1:
+            engines = known
+        for engine in engines:
+            self._refuse_wait(engine)
+
+    def _refuse_wait(self, engine: Engine) -> None:
+        """Refuse a connection to either of the two sessions, where the other holds the last one."""
+        if self._keeper.holds_all_of(engine.pool, self._unit):
             raise no_second_session_error(self._spec.name, self._spec.bind)
 
     def _attempts(self) -> Flow:
@@ -245,6 +258,9 @@ class Entering(ABC, Generic[PortT]):
         self._has_begun = False
         if self._is_inside:
             self._step_out()
+        if self._guards:
+            self._guards = False
+            self._suspended.stop_guarding_pool()
         if self.port is not self._suspended and self.port.closed:
             self._unit.retire(self.port)
 

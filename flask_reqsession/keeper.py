@@ -12,6 +12,7 @@ from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
 from flask_reqsession.losses import Losses, warn_of
 from flask_reqsession.observer import Observer, Recorder
 from flask_reqsession.owners import current_owner, describe_current
+from flask_reqsession.pools import PoolLimits
 from flask_reqsession.ports import AsyncSessionPort, SessionPort
 from flask_reqsession.units import (
     OpenUnit,
@@ -20,6 +21,7 @@ from flask_reqsession.units import (
     Units,
     forget_other_place,
     nearest,
+    open_unit,
     place,
 )
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask
+    from sqlalchemy.pool import Pool
 
     from flask_reqsession.contexts import Context
     from flask_reqsession.databases import DatabaseManager
@@ -60,6 +63,7 @@ class UnitKeeper:
         self.observer: Observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._opened: weakref.WeakSet[Unit] = weakref.WeakSet()
+        self._limits = PoolLimits()
         self._requests = Units()
         os.register_at_fork(after_in_child=_weakly(self._after_fork, otherwise=None))
 
@@ -154,6 +158,17 @@ class UnitKeeper:
                 "view, or open manager.unit_of_work() outside a request."
             )
         return found
+
+    def holds_all_of(self, pool: Pool, unit: Unit) -> bool:
+        """Whether ``unit`` and those around it hold every connection that ``pool`` gives."""
+        units, opened = [unit], open_unit.get()
+        while opened is not None:
+            if opened.keeper is self and opened.unit is not unit and opened.unit.is_mine:
+                units.append(opened.unit)
+            opened = opened.outer
+        return self._limits.is_taken_up(
+            pool, [held for each in units for port in each.opened for held in port.connections]
+        )
 
     # -- ports ----------------------------------------------------------------------------------
 

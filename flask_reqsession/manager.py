@@ -215,7 +215,8 @@ class RequestScopedSessionManager:
         """Give the connection back in mid-request, before a slow call; nothing loaded expires.
 
         The next statement takes a connection again, in a new transaction. :raises
-        PropagationError: inside a transaction scope, or with uncommitted changes.
+        PropagationError: inside a transaction scope, or with uncommitted changes. What was written
+        on the driver's own cursor is not seen, and is committed.
         """
         here = self.keeper.here("release()")
         port = self.keeper.port(here.unit, bind)

@@ -224,7 +224,7 @@ class Observer:
         port.connections.clear()
         port.has_written |= port.wrote
         port.lost = port.wrote = False
-        port.suspect = port.writer = port.second_writer = None
+        port.suspect = port.writer = port.second_writer = port.driver = None
 
     # -- the engine -----------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class Observer:
 
     def _do_execute(
         self,
-        _cursor: DBAPICursor,
+        cursor: DBAPICursor,
         statement: str,
         _parameters: object,
         context: ExecutionContext | None,
@@ -259,6 +259,7 @@ class Observer:
             port.wrote = True
             if port.writer is None:
                 port.writer = connection
+                port.driver = getattr(cursor, "connection", None)
             elif port.writer is not connection:
                 port.second_writer = connection
                 if port.committing is not None:  # a listener wrote, after the check of the scope

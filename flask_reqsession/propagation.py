@@ -148,9 +148,10 @@ def earlier_work_error(name: str) -> RetryNotAllowedError:
 def no_second_session_error(name: str, bind: str) -> PoolDemandError:
     """Refuse ``name`` a session of its own where there is only one."""
     return PoolDemandError(
-        f"{name} runs on a session of its own and needs a second connection, but bind {bind!r} has "
-        "only one, and it is in use. Use a database file or a server instead of a memory database "
-        "or a single shared session."
+        f"{name} runs on a session of its own and needs a second connection, but this call itself "
+        f"holds all that bind {bind!r} gives, and would wait for itself. Make the pool larger "
+        "(pool_size, max_overflow), or call it outside; where there is only one, a memory database "
+        "or a single shared session, use a database file or a server instead."
     )
 
 

@@ -69,6 +69,8 @@ class TransactionalConnection(sqlite3.Connection):
     >>> connection.close()
     """
 
+    begins_by_itself = True
+
     @overload
     def cursor(self, factory: None = None) -> sqlite3.Cursor: ...
 

@@ -50,10 +50,11 @@ class AsyncSessionPort(Port):
         session = self.async_session.sync_session
         if self._observer.twophase:
             self._source.demand_two_phase(session)
-        self._observer.watch(self, session, self._source.event_target, self._sync_engines)
+        self._observer.watch(self, session, self._source.event_target, self.engines)
         return session
 
-    def _sync_engines(self) -> tuple[Engine, ...]:
+    def engines(self) -> tuple[Engine, ...]:
+        """Return the engines that can be told without a session, the default one first."""
         return tuple(engine.sync_engine for engine in self._source.engines())
 
     def open_async(self) -> AsyncSession:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from flask_reqsession.commits import Answer, CommitAttempt
+from flask_reqsession.driver_states import may_be_over
 from flask_reqsession.effects import (
     CLOSE,
     COMMIT,
@@ -138,6 +139,9 @@ class Port(WatchedSession):
         self._working = True
         self.committing = CommitAttempt()
         try:
+            for connection in self.connections:
+                if may_be_over(connection, self.driver):
+                    self.refuse_to_commit_nothing(connection)
             if self._observer.twophase:
                 self._commit_in_two_phases(session, self.committing)
             else:
@@ -396,6 +400,8 @@ class Port(WatchedSession):
 
     def _end_to_close(self, session: Session, started: float, *, lost: bool) -> None:
         self._observer.forget(session, self)
+        if self._pool_guard is not None:
+            self._pool_guard.detach()
         self.session = None
         if self.losses is not None:
             self.losses.stop()

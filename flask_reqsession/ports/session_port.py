@@ -11,6 +11,7 @@ from flask_reqsession.effects import Failed, Run, Sleep
 from flask_reqsession.ports.port import Port
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from flask_reqsession.effects import Outcome, Request
@@ -36,6 +37,10 @@ class SessionPort(Port):
     def is_only_session(self) -> bool:
         """Whether the source can't give a second session beside this one."""
         return self._source.single_session
+
+    def engines(self) -> tuple[Engine, ...]:
+        """Return the engines that can be told without a session, the default one first."""
+        return self._source.engines()
 
     def _make(self) -> Session:
         session = self._source.open()

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from flask_reqsession.driver_states import DriverState, state_of
 from flask_reqsession.errors import (
+    ManualCommitError,
     MultipleBindsError,
     NoActiveScopeError,
     ScopeOwnershipError,
+    UnexpectedRollbackError,
 )
+from flask_reqsession.pools import PoolGuard
 from flask_reqsession.reattachment import attach
 from flask_reqsession.replicas import RoutedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Engine
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session
 
     from flask_reqsession.commits import CommitAttempt
-    from flask_reqsession.errors import ManualCommitError
     from flask_reqsession.losses import Losses
     from flask_reqsession.modes import TransactionMode
     from flask_reqsession.observer import Observer
@@ -47,10 +51,12 @@ class WatchedSession(ABC):
     __slots__ = (
         "_deferral",
         "_observer",
+        "_pool_guard",
         "_working",
         "closed",
         "committing",
         "connections",
+        "driver",
         "enforced",
         "has_written",
         "is_rolling_back",
@@ -73,12 +79,14 @@ class WatchedSession(ABC):
     def __init__(self, observer: Observer) -> None:
         self._deferral: Deferral | None = None
         self._observer = observer
+        self._pool_guard: PoolGuard | None = None
         self._working = False
         self.closed: bool = False
         self.committing: CommitAttempt | None = None
         self.connections: list[Connection] = []
         self.enforced: TransactionMode | None = None
         self.has_written: bool = False
+        self.driver: Any = None
         self.is_rolling_back: bool = False
         self.losses: Losses | None = None
         self.lost: bool = False
@@ -110,6 +118,8 @@ class WatchedSession(ABC):
                 self.losses.watch(session)
             if self._deferral is not None:
                 self._deferral.attach(session)
+            if self._pool_guard is not None:
+                self._pool_guard.attach(session)
             self._observer.recorder.created(time.perf_counter() - self.opened_at)
             scope = self.scope or self.paused
             if scope is not None and scope.mode is not None:
@@ -184,6 +194,29 @@ class WatchedSession(ABC):
             "multiple_binds='allow' where half of the work is better than none."
         )
 
+    def refuse_to_commit_nothing(self, connection: Connection) -> None:
+        """Refuse a COMMIT that would commit nothing, for what was done on the driver's connection.
+
+        :raises UnexpectedRollbackError: a statement failed on its cursor, unseen.
+        :raises ManualCommitError: its ``commit()`` or ``rollback()`` was called.
+        """
+        wrote = self.wrote and connection is self.writer
+        state = state_of(connection, self.driver if wrote else None, wrote=wrote)
+        scope = self.guarded_scope
+        if state is DriverState.ABORTED:
+            raise UnexpectedRollbackError(
+                f"A statement failed in {scope.name}, on the driver's own cursor, and PostgreSQL "
+                "would answer COMMIT with a silent rollback. Let its exception propagate, or run "
+                "it in a savepoint: propagation=Propagation.NESTED or session.begin_nested()."
+            )
+        if state is DriverState.OVER and not scope.committed_by_hand:
+            raise ManualCommitError(
+                f"The transaction of {scope.name} was ended on the driver's own connection, by "
+                "its commit() or rollback(), or by a statement on its cursor. What was written "
+                "before is committed or lost accordingly, and what came after may be committed: "
+                "look there. Remove the call; the scope commits and rolls back by itself."
+            )
+
     def take_refusal(self) -> ManualCommitError:
         """Return what the end of the transaction by hand, which has just been refused, raises."""
         refusal, self.refusal = self.refusal, None
@@ -192,6 +225,25 @@ class WatchedSession(ABC):
     def record_failure(self, error: BaseException) -> None:
         """Record a failing database operation, once however many layers it passes."""
         self._observer.record_failure(error)
+
+    @abstractmethod
+    def engines(self) -> tuple[Engine, ...]:
+        """Return the engines that can be told without a session, the default one first."""
+
+    def guard_pool(self, refuse: Callable[[Engine], None]) -> bool:
+        """Call ``refuse(engine)`` before a connection is taken; False if that is done already."""
+        if self._pool_guard is not None:
+            return False
+        self._pool_guard = PoolGuard(self.connections, refuse)
+        if self.session is not None:
+            self._pool_guard.attach(self.session)
+        return True
+
+    def stop_guarding_pool(self) -> None:
+        """Let the session take what it likes."""
+        if self._pool_guard is not None:
+            self._pool_guard.detach()
+            self._pool_guard = None
 
     def leave_to_parent(self) -> None:
         """Never touch the session again: this process was forked, and it is the parent's.

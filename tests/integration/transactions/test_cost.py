@@ -60,8 +60,8 @@ INNER: list[tuple[Any, int]] = [
     ({"propagation": "SUPPORTS"}, 1),
     ({"propagation": "MANDATORY"}, 1),
     ({"propagation": "NESTED"}, 61),
-    ({"propagation": "REQUIRES_NEW"}, 85),
-    ({"propagation": "NOT_SUPPORTED"}, 56),
+    ({"propagation": "REQUIRES_NEW"}, 96),
+    ({"propagation": "NOT_SUPPORTED"}, 69),
 ]
 OWN_UNIT = 103
 OWN_UNIT_AND_SESSION = 165
