@@ -59,14 +59,19 @@ def _arguments_of(pool: Pool) -> dict[str, Any]:
     """
     told: dict[str, Any] = {}
 
+    def remember(*_creator: object, **options: Any) -> None:  # noqa: ANN401 - of any pool
+        told.update(options)
+
+    def say_nothing(*_message: object) -> None: ...
+
     class Told:
         """Has all that the pool has, and another class."""
 
         def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
             if name == "__class__":
-                return lambda *_creator, **options: told.update(options)
+                return remember
             if name == "logger":  # nothing is recreated
-                return SimpleNamespace(info=lambda *_message: None)
+                return SimpleNamespace(info=say_nothing)
             return getattr(pool, name)
 
     recreate: Any = type(pool).recreate
