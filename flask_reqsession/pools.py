@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, Final
 
 from sqlalchemy import Engine
@@ -48,35 +47,18 @@ def limit_of(pool: Pool) -> int | None:
         return 1
     if not isinstance(pool, QueuePool):
         return None
-    overflow = _arguments_of(pool).get("max_overflow", -1)
+    overflow = _max_overflow_of(pool)
     return None if pool.size() == 0 or overflow < 0 else pool.size() + overflow
 
 
-def _arguments_of(pool: Pool) -> dict[str, Any]:
-    """Return the options with which ``pool`` was made: nothing public tells ``max_overflow``.
+def _max_overflow_of(pool: QueuePool) -> int:
+    """Return how many connections ``pool`` opens beyond its size, -1 without a limit.
 
-    :meth:`sqlalchemy.pool.Pool.recreate` hands them to the class of its ``self``.
+    Nothing public tells it. ``test_pool_demand.py`` fails when SQLAlchemy renames the attribute; a
+    wait that cannot end well then ends with the pool's timeout.
     """
-    told: dict[str, Any] = {}
-
-    def remember(*_creator: object, **options: Any) -> None:  # noqa: ANN401 - of any pool
-        told.update(options)
-
-    def say_nothing(*_message: object) -> None: ...
-
-    class Told:
-        """Has all that the pool has, and another class."""
-
-        def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
-            if name == "__class__":
-                return remember
-            if name == "logger":  # nothing is recreated
-                return SimpleNamespace(info=say_nothing)
-            return getattr(pool, name)
-
-    recreate: Any = type(pool).recreate
-    recreate(Told())
-    return told
+    overflow: int = getattr(pool, "_max_overflow", -1)
+    return overflow
 
 
 class PoolGuard:
