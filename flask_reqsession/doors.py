@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Engine
@@ -82,11 +82,12 @@ class FactoryDoor(Door[S, E]):
     def __init__(self, factory: Factory[S]) -> None:
         self.open: Callable[[], S] = factory
         self._factory = factory
+        self._event_target = event_target_of(factory)
 
-    @cached_property
+    @property
     def event_target(self) -> sessionmaker[Session] | None:
         """The factory itself, or what an asynchronous one makes its inner sessions with."""
-        return event_target_of(self._factory)
+        return self._event_target
 
     def engines(self) -> tuple[E, ...]:
         """Return the engines that the factory is bound to."""

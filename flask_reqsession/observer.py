@@ -42,10 +42,10 @@ _FAILURES = (exc.StatementError, exc.TimeoutError, StaleDataError, FlushError)
 class Recorder(Protocol):
     """Receives what happened; never raises. Durations are seconds."""
 
-    def created(self, duration: float) -> None:
+    def created(self, duration: float, /) -> None:
         """Record that a session was made."""
 
-    def closed(self, duration: float) -> None:
+    def closed(self, duration: float, /) -> None:
         """Record that a session was closed."""
 
     def committed(self) -> None:
@@ -54,7 +54,7 @@ class Recorder(Protocol):
     def rolled_back(self) -> None:
         """Record that a transaction was rolled back."""
 
-    def reattached(self, object_type: str, duration: float) -> None:
+    def reattached(self, object_type: str, duration: float, /) -> None:
         """Record that an instance was attached to a session."""
 
     def failed(self, error: BaseException) -> None:

@@ -1,5 +1,9 @@
 """The model instances inside containers, and containers rebuilt around what replaces them."""
 
+# What is in the user's containers has no type that could be known here.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import copy
@@ -148,7 +152,7 @@ def _members(container: object) -> Iterable[object]:
 def _shell(container: object) -> object:
     """Return an empty container of the same type, or a copy of a dataclass instance."""
     kind: Any = type(container)
-    if not issubclass(kind, CONTAINERS):
+    if not isinstance(container, CONTAINERS):
         return copy.copy(container)
     if not hasattr(container, "_sa_adapter"):
         emptied: Any = copy.copy(container)

@@ -67,8 +67,8 @@ class Snapshot:
         for relationship in state.mapper.relationships:
             if relationship.key in loaded:
                 self._loaded[relationship.key] = _contents(instance, relationship)
-        self._committed = {
-            name: [*base] if isinstance(base, list) else base
+        self._committed: dict[str, object] = {
+            name: [*cast("list[object]", base)] if isinstance(base, list) else base
             for name, base in state.committed_state.items()
         }
 

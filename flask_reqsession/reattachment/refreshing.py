@@ -52,8 +52,8 @@ def _rows(
     key: Any = getattr(model, keys[0])
     if len(keys) > 1:
         key = tuple_(*(getattr(model, name) for name in keys))
-    identities = [state.identity or () for state in states]
-    wanted = identities if len(keys) > 1 else [value for (value,) in identities]
+    identities: list[tuple[object, ...]] = [state.identity or () for state in states]
+    wanted = identities if len(keys) > 1 else [identity[0] for identity in identities]
     rows: dict[object, Values] = {}
     for start in range(0, len(wanted), CHUNK):
         for row in session.execute(statement.where(key.in_(wanted[start : start + CHUNK]))):
