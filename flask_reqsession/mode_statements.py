@@ -82,9 +82,9 @@ class Database(ABC):
 class PostgreSQL(Database):
     """Everything ends with the transaction."""
 
-    maybe_timed_out = frozenset[Code]({(Language.SQLSTATE, "57014")})
+    maybe_timed_out: frozenset[Code] = frozenset({(Language.SQLSTATE, "57014")})
     """query_canceled: by an administrator, too."""
-    proof = "SELECT statement_timestamp() > now()"
+    proof: str | None = "SELECT statement_timestamp() > now()"
 
     def begin(self, told: Told, mode: TransactionMode) -> None:
         """Set what is valid for the current transaction."""
@@ -100,12 +100,12 @@ class PostgreSQL(Database):
 class MariaDB(Database):
     """``SET TRANSACTION`` is valid for the next transaction only, a limit for the session."""
 
-    timed_out = frozenset[Code]({(Language.MYSQL, 1969)})
-    maybe_timed_out = frozenset[Code]({(Language.MYSQL, 1205)})
-    escapes = True
-    proof = "SELECT @@autocommit = 0"
-    joins_foreign = False
-    variable = "max_statement_time"
+    timed_out: frozenset[Code] = frozenset({(Language.MYSQL, 1969)})
+    maybe_timed_out: frozenset[Code] = frozenset({(Language.MYSQL, 1205)})
+    escapes: bool = True
+    proof: str | None = "SELECT @@autocommit = 0"
+    joins_foreign: bool = False
+    variable: str = "max_statement_time"
 
     def begin(self, told: Told, mode: TransactionMode) -> None:
         """Set what is valid for the next transaction: it has not begun."""
@@ -130,9 +130,9 @@ class MariaDB(Database):
 class MySQL(MariaDB):
     """As MariaDB, but its limit stops ``SELECT`` only, and it refuses DDL by itself."""
 
-    timed_out = frozenset[Code]({(Language.MYSQL, 3024)})
-    escapes = False
-    variable = "max_execution_time"
+    timed_out: frozenset[Code] = frozenset({(Language.MYSQL, 3024)})
+    escapes: bool = False
+    variable: str = "max_execution_time"
 
     def amount(self, milliseconds: int) -> str:
         """Return the time in the variable's unit: milliseconds."""
@@ -142,8 +142,8 @@ class MySQL(MariaDB):
 class SQLite(Database):
     """Everything is a setting of the connection."""
 
-    levels = ("READ UNCOMMITTED", "SERIALIZABLE")
-    maybe_timed_out = frozenset[Code]((Language.SQLITE, code) for code in (5, 6, 9))
+    levels: tuple[str, ...] = ("READ UNCOMMITTED", "SERIALIZABLE")
+    maybe_timed_out: frozenset[Code] = frozenset((Language.SQLITE, code) for code in (5, 6, 9))
     """SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT."""
 
     def begin(self, told: Told, mode: TransactionMode) -> None:

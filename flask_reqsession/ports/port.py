@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session, SessionTransaction
 
+    from flask_reqsession.losses import Losses
+
 _ENDS: Final = frozenset[Request]({ROLLBACK, ROLLBACK_TO, CLOSE})
 
 
@@ -52,6 +54,11 @@ class Port(WatchedSession):
     """Performs the effects that a flow asks for."""
 
     __slots__ = ()
+
+    # Said again, since they are set here as well.
+    is_rolling_back: bool
+    losses: Losses | None
+    session: Session | None
 
     def perform(self, request: Request) -> Outcome:
         """Carry out ``request``; what it raises is the outcome."""

@@ -66,7 +66,7 @@ class Contents:
     __slots__ = ("_containers", "_parents", "has_proxies")
 
     def __init__(self) -> None:
-        self.has_proxies = False
+        self.has_proxies: bool = False
         # By id: they need not be hashable, and live as long as this object.
         self._containers: dict[int, Any] = {}
         self._parents: dict[int, list[int]] = {}
