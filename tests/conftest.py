@@ -19,8 +19,9 @@ from tests.servers.programs import MissingProgramError
 
 T = TypeVar("T")
 
-# A commit is judged by the same examples each time, on the oldest versions by a quarter of them; the
-# night looks for new ones, and says how to replay what it found. What is slow here is the database, so no example has a deadline.
+# A commit is judged by the same examples each time, on the oldest versions by a quarter of them;
+# the night looks for new ones, and says how to replay what it found. What is slow here is the
+# database, so no example has a deadline.
 settings.register_profile("commit", derandomize=True, database=None, deadline=None)
 settings.register_profile("floor", settings.get_profile("commit"), max_examples=25)
 settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
