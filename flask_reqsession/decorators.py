@@ -196,7 +196,9 @@ class Transactional:
             function = getattr(member, "__func__", member)
             plan = plan_of(function)
             own = plan is not None and plan.spec.options is not None
-            if not name.startswith("_") and inspect.isroutine(function) and not own:
+            # A cached property is a routine for inspect, but nothing that is called.
+            is_method = callable(function) and inspect.isroutine(function)
+            if is_method and not name.startswith("_") and not own:
                 setattr(decorated_class, name, self._decorate(member))
         return decorated_class
 

@@ -143,12 +143,12 @@ class Port(WatchedSession):
         session = self.session
         if session is None or not session.in_transaction():
             return
+        for connection in self.connections:
+            if may_be_over(connection, self.driver):
+                self.refuse_to_commit_nothing(connection)
         self._working = True
         self.committing = CommitAttempt()
         try:
-            for connection in self.connections:
-                if may_be_over(connection, self.driver):
-                    self.refuse_to_commit_nothing(connection)
             if self._observer.twophase:
                 self._commit_in_two_phases(session, self.committing)
             else:
@@ -199,7 +199,8 @@ class Port(WatchedSession):
         finally:
             self.twophase_failures = None
         note_unanswered(parts, first)
-        self._observer.recorder.rolled_back()
+        if not session.in_transaction():  # SQLAlchemy 2.0 leaves the end to whoever caught it
+            self._observer.recorder.rolled_back()
         raise first
 
     def _give_up(self, session: Session) -> None:

@@ -322,6 +322,19 @@ def test_what_is_not_public_or_not_the_classes_own_is_left_alone(service: type[A
 
 
 @pytest.mark.rule("T12")
+def test_a_cached_property_of_a_class_is_left_alone(manager: RequestScopedSessionManager) -> None:
+    """It is read, not called."""
+
+    @manager.transactional
+    class Shop:
+        @functools.cached_property
+        def in_scope(self) -> bool:
+            return bool(manager.get_session_info()["depth"])
+
+    assert Shop().in_scope is False
+
+
+@pytest.mark.rule("T12")
 @pytest.mark.parametrize("method", ["own", "own_static"])
 def test_a_methods_own_decorator_wins(
     service: type[Any], manager: RequestScopedSessionManager, method: str

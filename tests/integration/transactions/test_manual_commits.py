@@ -114,8 +114,8 @@ async def test_a_commit_on_a_connection_is_refused_on_every_database(everywhere:
 @pytest.mark.rule("T17")
 @pytest.mark.filterwarnings("ignore:transaction already deassociated")
 async def test_a_rollback_on_a_connection_is_never_followed_by_a_commit(world: World) -> None:
-    """SQLAlchemy itself refuses to go on with such a transaction."""
-    with pytest.raises(InvalidRequestError, match="inactive"):
+    """The driver says that nothing is open; where it can't be asked, SQLAlchemy refuses."""
+    with pytest.raises((ManualCommitError, InvalidRequestError), match="ended|inactive"):
         async with world.scope():
             await world.write("before")
             await world.do(lambda session: session.connection().rollback())
