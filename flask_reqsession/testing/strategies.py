@@ -62,12 +62,9 @@ def scope_programs(
 
     >>> from hypothesis import find
     >>> from flask_reqsession.testing.model import predict
-    >>> find(scope_programs(roots=["unit"]), lambda program: predict(program).rows)
+    >>> program = find(scope_programs(roots=["unit"]), lambda program: predict(program).rows)
+    >>> print(repr(program).splitlines()[0])
     with manager.unit_of_work() as session:
-        @transactional()
-        def call1(session):
-            session.add(Row(2))
-        call1()
     """
     limits = _Limits(tuple(roots), second_session, second_writer and second_session, steps)
     return _programs(limits)
