@@ -154,13 +154,14 @@ def test_our_own_engines_are_accepted(
 
 
 @pytest.mark.rule("D5")
-def test_other_databases_need_no_look(postgresql_url: str) -> None:
-    """Their drivers begin."""
+def test_other_databases_need_no_look(postgresql_url: str, rows: Rows) -> None:
+    """Their drivers begin, so what a savepoint released is rolled back with the rest."""
     engine = create_engine(postgresql_url)
     Base.metadata.create_all(engine)
 
     nest(DatabaseManager(engine))
 
+    assert rows(postgresql_url, "SELECT id FROM item") == []
     engine.dispose()
 
 
