@@ -68,11 +68,13 @@ class _Layer:
     """The transaction itself, or one savepoint in it: the rows that were sent in it.
 
     ``broken``: a flush in it failed. SQLAlchemy has rolled it back then, and refuses everything
-    until it is told to roll back.
+    until it is told to roll back. ``is_block``: it is SQLAlchemy's own ``with`` block, in which a
+    statement is refused with another error than a flush.
     """
 
     rows: set[int] = field(default_factory=set[int])
     broken: bool = False
+    is_block: bool = False
 
 
 @dataclass(eq=False)
@@ -97,6 +99,12 @@ class _Session:
             raise _Thrown(Raised("PendingRollbackError"))
         return self.layers[-1]
 
+    def require_usable(self) -> _Layer:
+        self.begin()
+        if self.layers[-1].broken and self.layers[-1].is_block:
+            raise _Thrown(Raised("InvalidRequestError"))
+        return self.require_alive()
+
     def add(self, row: int) -> None:
         self.begin()
         self.own.add(row)
@@ -109,7 +117,7 @@ class _Session:
             self.wrote = True
 
     def execute(self, row: int) -> None:
-        self.require_alive().rows.add(row)
+        self.require_usable().rows.add(row)
         self.wrote = True
         self.own.add(row)
 
@@ -125,7 +133,7 @@ class _Session:
 
     def visible(self) -> frozenset[int]:
         self.flush()
-        self.require_alive()
+        self.require_usable()
         seen = self.committed.union(*(layer.rows for layer in self.layers))
         return frozenset(seen & self.own)
 
@@ -146,6 +154,12 @@ class _Session:
         if layer in self.layers:
             del self.layers[self.layers.index(layer) :]
             self.pending.clear()
+
+    def leave(self, layer: _Layer) -> None:
+        """End SQLAlchemy's own block: a broken one is only closed, and what came later stays."""
+        pending = set(self.pending) if layer.broken else set[int]()
+        self.roll_back_to(layer)
+        self.pending |= pending
 
     def commit(self) -> None:
         if self.layers:
@@ -300,13 +314,14 @@ class _Interpreter:
         """SQLAlchemy's own block; it is no unit of the contract's, and dooms nothing."""
         session = self.current
         layer = session.savepoint()
+        layer.is_block = True
         try:
             self.body(body)
         except _Thrown:
-            session.roll_back_to(layer)
+            session.leave(layer)
             raise
         if layer.broken:
-            session.roll_back_to(layer)
+            session.leave(layer)
         elif layer in session.layers:
             session.release(layer)
 

@@ -289,6 +289,13 @@ def test_a_savepoint_of_sqlalchemys_own_is_no_unit() -> None:
     assert rows_of(call("call1", Savepoint((Add(1),)))) == {1}
     assert rows_of(call("call1", Add(1), swallow(Savepoint((Add(2), TROUBLE))))) == {1}
     assert rows_of(call("call1", Add(1), Savepoint((Add(2), swallow(Violate()))), Add(3))) == {1, 3}
+    # What is added after the failure is pending still when the block has closed.
+    assert rows_of(call("call1", Savepoint((swallow(Violate()), Add(1))))) == {1}
+    refused = Raised("InvalidRequestError")
+    for step in (Execute(1), Read()):
+        assert outcome_of(call("call1", Savepoint((swallow(Violate()), step)))).error == refused
+    late = Savepoint((swallow(Violate()), Add(1), TROUBLE))
+    assert rows_of(call("call1", swallow(late))) == {1}
     inner = swallow(call("inner", TROUBLE))
     assert outcome_of(call("outer", Savepoint((inner,)))).error is not None
     ended = Savepoint((Add(1), swallow(ByHand("rollback"))))
