@@ -98,6 +98,17 @@ def changes_of(instance: object) -> list[Change]:
     return changes
 
 
+def newly_related(instance: object) -> list[object]:
+    """Return what the changes of an instance make it lead to."""
+    found: list[object] = []
+    for change in changes_of(instance):
+        if isinstance(change, MembersChange):
+            found += change.added
+        elif isinstance(change, ReferenceChange) and change.value is not None:
+            found.append(change.value)
+    return found
+
+
 def _is_queue(relationship: RelationshipProperty[object], loaded: Container[str]) -> bool:
     is_loaded = relationship.key in loaded or is_never_loaded(relationship)
     return bool(relationship.uselist) and not is_loaded

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy.orm.attributes import instance_state
 from werkzeug.exceptions import abort
 
-from flask_reqsession.reattachment.changes import changes_of
+from flask_reqsession.reattachment.changes import changes_of, newly_related
 from flask_reqsession.reattachment.copies import blank_of
 from flask_reqsession.reattachment.decisions import Decisions
 from flask_reqsession.reattachment.merging import SETTERS, Merge
@@ -188,7 +188,7 @@ class Survey:
             for instance, relationship, cascades in self._graph.related(parent):
                 state = instance_state(instance)
                 standing, _ = standing_of(instance, state, session, claims, deleted)
-                if standing is GONE and not is_added and not state.modified:
+                if standing is GONE and not is_added and not _is_wanted(instance, parent):
                     self._decisions.targets.setdefault(
                         state, None
                     )  # it stays behind with its parent
@@ -207,3 +207,9 @@ class Survey:
 def _is_changed_elsewhere(instance: object, state: InstanceState[object]) -> bool:
     owner = cast("Session", state.session)
     return (state.modified and owner.is_modified(instance)) or instance in owner.deleted
+
+
+def _is_wanted(instance: object, parent: object) -> bool:
+    """Whether something would be lost without an instance: its own changes, or one to lead to it."""
+    related = newly_related(parent)
+    return instance_state(instance).modified or any(each is instance for each in related)

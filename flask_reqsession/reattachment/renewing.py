@@ -13,6 +13,7 @@ from flask_reqsession.reattachment.changes import (
     ColumnChange,
     ReferenceChange,
     changes_of,
+    newly_related,
 )
 from flask_reqsession.reattachment.merging import Merge, key_names
 from flask_reqsession.reattachment.refusals import conflicting, refusal, stale
@@ -62,7 +63,7 @@ def _lose(instance: object, decisions: Decisions, options: ReattachOptions) -> N
         abort(404)
     if arguments and options.missing == "raise":
         raise refusal(instance, GONE, decisions.place_of(instance))
-    if not arguments and (changes_of(instance) or _is_merged(instance, decisions)):
+    if not arguments and _is_wanted(instance, decisions):
         raise refusal(instance, GONE, decisions.place_of(instance))
     for state, target in decisions.targets.items():
         if target is instance:
@@ -75,8 +76,13 @@ def _lose(instance: object, decisions: Decisions, options: ReattachOptions) -> N
     decisions.roots = [each for each in decisions.attached if instance_state(each).key is not None]
 
 
-def _is_merged(instance: object, decisions: Decisions) -> bool:
-    return any(merge.holder is instance for merge, _ in decisions.merges)
+def _is_wanted(instance: object, decisions: Decisions) -> bool:
+    """Whether something would be lost without an instance: changes of it, or one to lead to it."""
+    merged = [merge for merge, _ in decisions.merges]
+    if changes_of(instance) or any(merge.holder is instance for merge in merged):
+        return True
+    parents = [*decisions.attached, *(merge.argument for merge in merged)]
+    return any(decisions.target(each) is instance for p in parents for each in newly_related(p))
 
 
 def _outdated_part(

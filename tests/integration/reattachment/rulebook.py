@@ -70,8 +70,7 @@ def predict(situation: Situation, arguments: list[Copy]) -> Prediction:
         del rows[number]
     for number in {copy.number for copy in reached}:
         copies = [copy for copy in reached if copy.number == number]
-        if number not in situation.deleted:
-            _merge(situation, copies, rows, prediction)
+        _merge(situation, copies, rows, prediction)
     prediction.rows = rows
     return prediction
 
@@ -91,7 +90,12 @@ def _reach(situation: Situation, arguments: list[Copy], prediction: Prediction) 
         if copy.leads:
             parents = {copy.base["parent"], copy.now["parent"]} - {None}
             attached = copy.number not in situation.held
-            waiting += [(situation.graph[number], attached) for number in parents if number]
+            wanted = copy.now["parent"] if "parent" in copy.changes else None
+            waiting += [
+                (situation.graph[number], attached or number == wanted)
+                for number in parents
+                if number
+            ]
     return reached
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import selectinload
 
 from flask_reqsession import DatabaseManager, MissingRowError, RequestScopedSessionManager, Retry
 from tests.integration.reattachment.shop import Account, Folder, Note, Order, Person, Shop
+from tests.never import never
 from tests.servers.connections import Rows, async_url_of
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class Colour:
                 body(*args, **kwargs).send(None)
             except StopIteration as finished:
                 return finished.value
-            raise AssertionError
+            never()
 
         return decorate(function)(*args)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, ForeignKey, StaticPool, create_engine, delete, select, update
 from sqlalchemy import event as events
@@ -77,6 +77,19 @@ HISTORIES = st.builds(
     flushed=st.booleans(),
     passed=st.lists(st.integers(0, 5), min_size=1, max_size=4),
 )
+
+
+HELD_CHILD_OF_A_DELETED_PARENT = History(
+    parents=[0, 1, 0, 0],
+    leads=True,
+    edits=[],
+    loose=[],
+    outside=[],
+    inside=[(2, "load", 0), (1, "delete", 0)],
+    flushed=False,
+    passed=[1],
+)
+"""Rare enough for random histories to miss it: what a replaced argument leads to is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +205,9 @@ class Stage:
 @pytest.mark.rule("R4", "R5", "R7", "R8", "R10", "R13", "R15")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(history=HISTORIES)
+@example(HELD_CHILD_OF_A_DELETED_PARENT)
+@example(replace(HELD_CHILD_OF_A_DELETED_PARENT, parents=[0] * 4, edits=[(2, "parent", 1)]))
+@example(replace(HELD_CHILD_OF_A_DELETED_PARENT, outside=[(1, "delete", 0), (1, "a", 2)]))
 def test_whatever_happened_before_the_rules_hold(engine: Engine, history: History) -> None:
     """No INSERT, no UPDATE of what nobody changed, nothing deleted comes back, all or nothing."""
     stage = Stage(engine, history)
