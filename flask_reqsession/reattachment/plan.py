@@ -210,6 +210,6 @@ def _is_changed_elsewhere(instance: object, state: InstanceState[object]) -> boo
 
 
 def _is_wanted(instance: object, parent: object) -> bool:
-    """Whether something would be lost without an instance: its own changes, or one to lead to it."""
+    """Whether a change would be lost without an instance: of its own, or one to lead to it."""
     related = newly_related(parent)
     return instance_state(instance).modified or any(each is instance for each in related)

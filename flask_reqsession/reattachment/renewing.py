@@ -125,7 +125,6 @@ def _weigh(change: Change, merge: Merge) -> tuple[bool, bool]:
             return False, False
         known = fresh is not UNKNOWN and change.base is not UNKNOWN
         return True, known and not same(fresh, change.base)
-    if isinstance(change, ReferenceChange):
-        names = key_names(merge.argument, change.relationship)
-        return True, any(merge.fresh.get(name) != merge.before(name) for name in names)
-    return True, False
+    # None, where the foreign key is in another row: of a collection, say.
+    names = key_names(merge.argument, change.relationship)
+    return True, any(merge.fresh.get(name) != merge.before(name) for name in names)

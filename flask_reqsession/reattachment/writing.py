@@ -146,17 +146,17 @@ def _relink_changed(
     history = history_of(instance, name)
     current = _resolved(adapter, resolve)
     base = _resolved((*history.unchanged, *history.deleted), resolve)
-    added = [resolve(each) for each in history.added if resolve(each) is not each]
-    removed = [resolve(each) for each in history.deleted if resolve(each) is not each]
+    added = _replacements(history.added, resolve)
+    removed = _replacements(history.deleted, resolve)
     quiet = [each for each in current if not _in(added, each) or _in(base, each)]
-    quiet += [each for each in removed if each is not None and not _in(quiet, each)]
+    quiet += [each for each in removed if not _in(quiet, each)]
     refill(adapter, quiet)
     mark_changed(instance, name, base)
     for member in removed:
-        if member is not None and not _in(current, member):
+        if not _in(current, member):
             adapter.remove_with_event(member)
     for member in added:
-        if member is not None and not _holds(adapter, member):
+        if not _holds(adapter, member):
             adapter.append_with_event(member)
     if [*adapter] != current:
         refill(adapter, current)
@@ -201,6 +201,12 @@ def _resolved(members: Iterable[Any], resolve: Resolve) -> list[object]:
             seen.add(instance_state(target))
             found.append(target)
     return found
+
+
+def _replacements(members: Iterable[object], resolve: Resolve) -> list[object]:
+    """Return what stands for those members that something else stands for."""
+    targets = ((member, resolve(member)) for member in members)
+    return [target for member, target in targets if target is not None and target is not member]
 
 
 def _holds(adapter: CollectionAdapter, member: object) -> bool:

@@ -12,7 +12,6 @@ from sqlalchemy.orm import selectinload
 
 from flask_reqsession import DatabaseManager, MissingRowError, RequestScopedSessionManager, Retry
 from tests.integration.reattachment.shop import Account, Folder, Note, Order, Person, Shop
-from tests.never import never
 from tests.servers.connections import Rows, async_url_of
 
 T = TypeVar("T")
@@ -39,11 +38,9 @@ class Colour:
             return asyncio.run(self._call(decorate(body)(*args)))
 
         def function(*args: Any, **kwargs: Any) -> Any:
-            try:
+            with pytest.raises(StopIteration) as finished:
                 body(*args, **kwargs).send(None)
-            except StopIteration as finished:
-                return finished.value
-            never()
+            return finished.value.value
 
         return decorate(function)(*args)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from flask_reqsession import MissingRowError, RequestScopedSessionManager, Retry
 from tests.integration.reattachment.shop import Folder, Note, Order, Person, Shop
+from tests.never import never
 from tests.servers.connections import Rows
 
 LINKS = "SELECT a, b FROM link ORDER BY a, b"
@@ -34,6 +39,20 @@ def load(shop: Shop) -> Folder:
 def own_of(session: Session) -> Folder:
     """Return the session's instance of it, with its links."""
     return session.get_one(Folder, 1, options=[selectinload(Folder.linked)])
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Fail if a listener of the user's hears of a member."""
+
+    def hear(*_event: object) -> None:
+        never()
+
+    for name in ("append", "remove"):
+        event.listen(Folder.linked, name, hear)
+    yield
+    for name in ("append", "remove"):
+        event.remove(Folder.linked, name, hear)
 
 
 @pytest.mark.rule("R5")
@@ -124,7 +143,8 @@ def test_changed_members_without_a_row_are_left_out_of_an_attached_collection(
         other.execute(text("DELETE FROM link"))
         other.execute(text("DELETE FROM folder WHERE id > 1"))
 
-    found = shop.attach(session, [folder, added, removed], refresh=True, missing="none")
+    with unheard():
+        found = shop.attach(session, [folder, added, removed], refresh=True, missing="none")
 
     assert found == [folder]
     assert folder.linked == []
@@ -165,6 +185,25 @@ def test_a_member_that_was_exchanged_for_its_own_row_is_no_change(
 
     assert shop.sql == []
     assert rows(shop.url, LINKS) == [(1, 2)]
+
+
+@pytest.mark.rule("R10", "R5")
+def test_what_is_in_the_collection_already_is_not_added_or_removed_again(
+    shop: Shop, session: Session, rows: Rows
+) -> None:
+    """One instance of the row changed its place, the other one stays: no listener hears of it."""
+    link(shop, (1, 2), (1, 3))
+    folder = load(shop)
+    own = [session.get_one(Folder, 2), session.get_one(Folder, 3)]
+    set_committed_value(folder, "linked", [shop.load(Folder, 2), *own])
+    del folder.linked[0]
+    folder.linked.append(shop.load(Folder, 3))
+    with unheard():
+        shop.attach(session, folder)
+    session.commit()
+
+    assert folder.linked == own
+    assert rows(shop.url, LINKS) == [(1, 2), (1, 3)]
 
 
 @pytest.mark.rule("R9", "R8")
