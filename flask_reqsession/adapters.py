@@ -100,6 +100,13 @@ class Binds:
         """Return the names of the binds, in the order in which they were given."""
         return tuple(dict.fromkeys([*self.sync, *self.asynchronous]))
 
+    @property
+    def are_removed_with_app(self) -> bool:
+        """Whether extensions call the ``remove()`` of one at the end of every app context."""
+        return any(each.is_removed_with_app for each in self.sync.values()) or any(
+            each.is_removed_with_app for each in self.asynchronous.values()
+        )
+
     def add(self, bind: str, sources: Sources) -> None:
         """Take up what was recognised for ``bind``."""
         if sources.sync is not None:

@@ -12,17 +12,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flask_reqsession.colour import Colour
+from flask_reqsession.completion import completed_flow
 from flask_reqsession.contexts import app_context, request_context
+from flask_reqsession.drivers import perform_all, result_of
+from flask_reqsession.effects import Failed, Ok
 from flask_reqsession.execution import AsyncExecution, Execution
+from flask_reqsession.flows import broken_flow, ending_flow
+from flask_reqsession.outcome_rules import is_deferred
 from flask_reqsession.owners import current_strand, running_loop
 from flask_reqsession.reattachment import Recall
+from flask_reqsession.scope import Scope
+from flask_reqsession.states import ScopeState
 from flask_reqsession.steps import asteps, steps
 from flask_reqsession.units import place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
+    from flask_reqsession.effects import Outcome
     from flask_reqsession.plans import CallPlan
+    from flask_reqsession.ports import SessionPort
+    from flask_reqsession.units import Place
 
 Call: TypeAlias = "Callable[..., Any]"
 
@@ -50,7 +60,7 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
     bind, name, fails, prepare = spec.bind, spec.name, spec.rules.fails, plan.prepare
     joins, bound, prepares = spec.options is not None, keeper is not None, plan.prepares
     append, insert, by_keyword, keyword = plan.quick
-    start, where = _sync_call(plan), place.get
+    start, begin, where = _starting_call(plan), _beginning_call(plan), place.get
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - see above
         here = where()
@@ -68,7 +78,7 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
         except KeyError:
             pass
         if port is None or ((scope := port.scope) is None and joins):
-            return start(*args, **kwargs)
+            return begin(here, args, kwargs)
         try:
             count = len(args)
             if not kwargs:
@@ -92,6 +102,82 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
             raise
 
     return call
+
+
+def _starting_call(plan: CallPlan) -> Call:
+    """Look around anew, and start a scope where the unit is found."""
+    begin, enter = _beginning_call(plan), _sync_call(plan)
+    if not plan.spec.starts_plainly:
+        return enter
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        here = plan.find_keeper().find()
+        return enter(*args, **kwargs) if here is None else begin(here, args, kwargs)
+
+    return call
+
+
+def _beginning_call(  # noqa: C901 - in one piece, as the call that joins
+    plan: CallPlan,
+) -> Callable[[Place, tuple[Any, ...], dict[str, Any]], Any]:
+    """Begin the transaction of a plain scope where no other runs; what is not plain, enters.
+
+    Most requests have one such call, and many of these touch no session. So no execution is made
+    for it, and a flow only where there is something to end.
+    """
+    function, spec, enter = plan.function, plan.spec, _sync_call(plan)
+    name, bind, rules, propagation = spec.name, spec.bind, spec.rules, spec.propagation
+    prepares, prepare, append = plan.prepares, plan.prepare, plan.quick.append
+    if not spec.starts_plainly:
+        return lambda _here, args, kwargs: enter(*args, **kwargs)
+
+    def call(here: Place, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        unit = here.unit
+        if unit.ended or unit.of_parent:
+            return enter(*args, **kwargs)
+        port = here.keeper.port(unit, bind)
+        if not port.is_idle:
+            return enter(*args, **kwargs)
+        scope = Scope(name, rules, None, propagation)
+        scope.state = ScopeState.ACTIVE  # as advance() would have it
+        ended: Outcome
+        try:
+            port.scope = scope
+            try:
+                if not prepares:
+                    value = function(*args, **kwargs)
+                elif not kwargs and len(args) == append:
+                    value = function(*args, port.open())
+                else:
+                    args, kwargs = prepare(port, args, kwargs)
+                    value = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - the flow decides what follows
+                port.record_failure(error)
+                ended = _end(port, scope, Failed(error))
+            else:
+                if scope.is_plain and not port.in_transaction and not is_deferred(value):
+                    scope.state = ScopeState.COMMITTED  # there was nothing to commit
+                    port.scope = None
+                    return value
+                ended = _end(port, scope, Ok(value))
+        except BaseException as error:  # noqa: BLE001 - a signal, outside the body
+            port.scope = None
+            ended = perform_all(broken_flow(error, scope, None), port)
+        try:
+            return result_of(ended)
+        finally:
+            del ended
+
+    return call
+
+
+def _end(port: SessionPort, scope: Scope, body: Outcome) -> Outcome:
+    """Commit or roll back, run what waited for that, and return what the caller gets."""
+    ended = perform_all(ending_flow(scope, body), port)
+    port.scope = None
+    if scope.hooks is None:
+        return ended
+    return perform_all(completed_flow(scope, scope.hooks, ended), port)
 
 
 def _sync_call(plan: CallPlan) -> Call:

@@ -132,7 +132,7 @@ def after_every_request(app: Flask, end: Callable[[BaseException | None], None])
 
 
 def before_every_request(
-    app: Flask, begin: Callable[[], None], prepare: Callable[[], None]
+    app: Flask, begin: Callable[[Context | None], None], prepare: Callable[[], None]
 ) -> None:
     """Call ``begin`` when a request is dispatched, and ``prepare`` once before the first of all.
 
@@ -146,7 +146,7 @@ def before_every_request(
     def preprocess(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
         if waiting:
             prepare_once()
-        begin()
+        begin(request_context(None))
 
     def prepare_once() -> None:
         with lock:  # another thread may have been faster

@@ -75,8 +75,9 @@ class DatabaseManager:
         :raises ConfigurationError: there is no source, and nothing is configured.
         """
         if app not in self._apps:
-            self._apps[app] = self._given or configured_binds(app, self._guard)
-            mark_app_teardown(app, tearing_down)
+            binds = self._apps[app] = self._given or configured_binds(app, self._guard)
+            if binds.are_removed_with_app:
+                mark_app_teardown(app, tearing_down)
 
     # -- sessions -------------------------------------------------------------------------------
 

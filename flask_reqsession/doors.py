@@ -45,6 +45,9 @@ class Door(Generic[S, E]):
     needs_guard: bool = True
     """Whether it may use engines whose transactions are not known to be real ones (rule D5)."""
 
+    is_removed_with_app: bool = False
+    """Whether extensions call its ``remove()`` at the end of every app context."""
+
     needs_app: bool = False
     """Whether its answers differ from app to app: ask in the app's context."""
 
@@ -63,6 +66,10 @@ class Door(Generic[S, E]):
     def close(self, session: S) -> Any:  # noqa: ANN401 - an awaitable of an asynchronous session
         """Close a session that came out of it."""
         return session.close()
+
+    def holds_nothing(self, session: Session) -> bool:  # noqa: ARG002 - some kinds can tell
+        """Whether ``session`` may be let go as it is, since closing it would do nothing."""
+        return False
 
 
 class Factory(Protocol[S]):
@@ -83,11 +90,21 @@ class FactoryDoor(Door[S, E]):
         self.open: Callable[[], S] = factory
         self._factory = factory
         self._event_target = event_target_of(factory)
+        self._closes_as_sqlalchemy = getattr(factory.class_, "close", None) is Session.close
 
     @property
     def event_target(self) -> sessionmaker[Session] | None:
         """The factory itself, or what an asynchronous one makes its inner sessions with."""
         return self._event_target
+
+    def holds_nothing(self, session: Session) -> bool:
+        """Whether ``session`` holds no connection and no object, and would be reset by closing.
+
+        ``add()``, a change and any statement begin a transaction.
+        """
+        if not self._closes_as_sqlalchemy or "close_resets_only" in self._factory.kw:
+            return False
+        return not session.in_transaction() and not session.identity_map
 
     def engines(self) -> tuple[E, ...]:
         """Return the engines that the factory is bound to."""
@@ -148,6 +165,8 @@ class ScopedDoor(Door[S, E]):
 
     Where that is not to be had, the one session of the current scope has to do.
     """
+
+    is_removed_with_app = True
 
     def __init__(self, scoped: scoped_session[Any] | async_scoped_session[Any]) -> None:
         factory: Any = scoped.session_factory

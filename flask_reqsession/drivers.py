@@ -43,6 +43,16 @@ def advance(flow: Flow, performer: Performer, outcome: Outcome | None = None) ->
     return None
 
 
+def perform_all(flow: Flow, performer: Performer) -> Outcome:
+    """Perform the effects of a ``flow`` that wants no body, and return its outcome."""
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(performer.perform(request))
+    except StopIteration as finished:
+        return finished.value  # type: ignore[no-any-return]
+
+
 async def aadvance(
     flow: Flow, performer: AsyncPerformer, outcome: Outcome | None = None
 ) -> Outcome | None:

@@ -57,6 +57,11 @@ def transaction_flow(scope: Scope) -> Flow:
         return began
     scope.advance(ScopeState.ACTIVE)
     body = yield CALL
+    return (yield from ending_flow(scope, body))
+
+
+def ending_flow(scope: Scope, body: Outcome) -> Flow:
+    """End a transaction whose body came to ``body``: commit, or roll back and say why."""
     refusal = _refusal(scope, body)
     if refusal is UNANSWERED:
         body, refusal = yield from _respond(scope, body)

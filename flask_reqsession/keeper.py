@@ -11,7 +11,12 @@ from flask_reqsession.contexts import request_context
 from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
 from flask_reqsession.losses import Losses, warn_of
 from flask_reqsession.observer import Observer, Recorder
-from flask_reqsession.owners import current_owner, describe_current
+from flask_reqsession.owners import (
+    current_owner,
+    current_strand,
+    describe_current,
+    running_loop,
+)
 from flask_reqsession.pools import PoolLimits
 from flask_reqsession.ports import AsyncSessionPort, SessionPort
 from flask_reqsession.units import (
@@ -19,7 +24,6 @@ from flask_reqsession.units import (
     Place,
     Unit,
     Units,
-    forget_other_place,
     nearest,
     open_unit,
     place,
@@ -88,7 +92,10 @@ class UnitKeeper:
             return here
         unit = self._opened_unit(context)
         if unit is None and context is not None and self._serves(context.app):
-            unit = self._request_unit(context) or self._begin_unit(context)
+            unit = self._request_unit(context)
+            if unit is None:
+                is_first = self._requests.get(context.request) is None
+                unit = self._begin_unit(context, context.request if is_first else context)
         if unit is None:
             return None
         if not unit.is_mine:
@@ -124,11 +131,10 @@ class UnitKeeper:
             unit = self._requests.get(context)
         return None if unit is None or unit.ended else unit
 
-    def _begin_unit(self, context: Context) -> Unit:
+    def _begin_unit(self, context: Context, key: object) -> Unit:
         """Begin the unit of the request, or of a context that is pushed again after its end."""
         if self._requests.orphans:
             self._end_orphans()
-        key = context.request if self._requests.get(context.request) is None else context
         unit = Unit(REQUEST, context)
         self._requests.add(key, unit)
         return unit
@@ -183,7 +189,7 @@ class UnitKeeper:
         """Make a port that ends with ``unit`` at the latest."""
         port = SessionPort(self.databases.source(bind), self.observer)
         if unit.kind == REQUEST:
-            self._watch_strictly(port)
+            self._watch_strictly(unit, port)
         unit.opened.append(port)
         return port
 
@@ -198,14 +204,15 @@ class UnitKeeper:
         """Make an async port that ends with ``unit`` at the latest."""
         port = AsyncSessionPort(self.databases.async_source(bind), self.observer)
         if unit.kind == REQUEST:
-            self._watch_strictly(port)
+            self._watch_strictly(unit, port)
         unit.opened.append(port)
         return port
 
-    def _watch_strictly(self, port: Port) -> None:
+    def _watch_strictly(self, unit: Unit, port: Port) -> None:
         """In strict mode, let the port of a request remember what it would lose."""
         context = request_context(None)
         if context is not None and self.manager.is_strict(context.app):
+            unit.watches_losses = True
             port.losses = Losses(lambda: port.scope is None and port.paused is None)
 
     # -- units opened by hand -------------------------------------------------------------------
@@ -240,16 +247,19 @@ class UnitKeeper:
         """Take the requests of ``app`` for ours, and only those of the apps named here."""
         self._apps.add(app)
 
-    def begin_request(self) -> None:
+    def begin_request(self, context: Context | None) -> None:
         """Claim the session for the running code; end what other requests left behind.
 
         Claimed at first use, it could go to a background thread that was faster than the view.
         """
-        context = request_context(None)
-        forget_other_place(context)
-        if context is not None and self._request_unit(context) is None:
-            unit = self._begin_unit(context)
-            place.set(Place(unit, context=context, owner=current_owner(), keeper=self))
+        here = place.get()
+        if here is not None and here.context is not context:
+            place.set(None)
+        del here  # a request that was lost would be kept alive
+        if context is None or self._requests.get(context.request) is not None:
+            return  # it has been begun before
+        unit = self._begin_unit(context, context.request)
+        place.set(Place(unit, context=context, owner=unit.owner, keeper=self))
 
     def _end_orphans(self) -> None:
         for orphan in self._requests.take_orphans():
@@ -267,15 +277,35 @@ class UnitKeeper:
         whatever thread that is.
         """
         context = request_context(None)
-        unit = None if context is None else self._request_unit(context)
-        if unit is not None and unit.began_in(context) and unit.is_mine:
-            place.set(None)
-            losses: list[str] = []
-            try:
+        unit = None if context is None else self._ending_unit(context)
+        if unit is None:
+            return
+        place.set(None)
+        losses: list[str] = []
+        try:
+            if unit.watches_losses:
                 losses = unit.losses(unit.opened, error)
-            finally:
-                unit.end(error)
+        finally:
+            unit.end(error)
+        if losses:
             _warn_of(losses)
+
+    def _ending_unit(self, context: Context) -> Unit | None:
+        """Return the unit that began in ``context`` and is the running code's."""
+        here = place.get()
+        unit: Unit | None
+        if (
+            here is not None
+            and here.context is context
+            and here.keeper is self
+            and here.owner is current_strand()
+            and running_loop() is None
+        ):
+            unit = here.unit
+            if not unit.ended and not unit.of_parent and unit.began_in(context):
+                return unit
+        unit = self._request_unit(context)
+        return unit if unit is not None and unit.began_in(context) and unit.is_mine else None
 
     async def end_coroutine(self, error: BaseException | None) -> None:
         """Close what an async view opened in its event loop."""
@@ -286,7 +316,8 @@ class UnitKeeper:
                 losses = unit.losses(unit.opened_async, error)
             finally:
                 await unit.aclose_async_sessions(error)
-            _warn_of(losses)
+            if losses:
+                _warn_of(losses)
 
     def see_exception(self) -> None:
         """Remember that an exception has ended the work on the request, whoever handles it."""
@@ -306,7 +337,7 @@ class UnitKeeper:
 def _warn_of(losses: list[str]) -> None:
     """Warn, now that all is closed: the user's filters may make an error of it."""
     context = request_context(None)
-    if losses and context is not None:
+    if context is not None:
         warn_of(losses, context.request.endpoint)
 
 

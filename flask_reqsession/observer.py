@@ -12,6 +12,7 @@ would make each statement 15 % slower, whoever executes it.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import event, exc
@@ -23,7 +24,7 @@ from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.loops import keep_to_loops
 from flask_reqsession.reattachment import Memory
 from flask_reqsession.sessions import RequestSession
-from flask_reqsession.statements import ends_transaction, writes
+from flask_reqsession.statements import WRITES_BY_START, ends_transaction, writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,7 +80,8 @@ class Observer:
         self._by_connection: dict[Connection, Port] = {}
         self._enforcement = Enforcement(self._by_session)
         self._failures: weakref.WeakSet[BaseException] = weakref.WeakSet()
-        self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
+        # References, not a WeakSet: that would be one more call, each time.
+        self._watched: set[weakref.ref[Any]] = set()
 
     def watch(
         self,
@@ -96,8 +98,8 @@ class Observer:
         if isinstance(session, RequestSession):
             session.closer = port
         port.observed = observed = session if target is None else target
-        if observed not in self._watched:
-            self._watched.add(observed)
+        if weakref.ref(observed) not in self._watched:
+            self._watched.add(weakref.ref(observed, self._watched.discard))
             self.memory.watch(observed)
             event.listen(observed, "before_commit", self._before_commit)
             event.listen(observed, "after_commit", self._after_commit, insert=True)
@@ -135,7 +137,7 @@ class Observer:
 
     def _before_commit(self, session: Session) -> None:
         port = self._by_session.get(session)
-        if port is None:
+        if port is None or port.is_working:
             return
         if port.of_parent:
             raise port.refuse_child()
@@ -154,9 +156,9 @@ class Observer:
 
     def _after_soft_rollback(self, session: Session, ended: SessionTransaction) -> None:
         port = self._by_session.get(session)
-        if port is None or not port.is_guarded or port.allows_manual_end:
+        if port is None or port.is_working or ended.parent is not None:
             return
-        if ended.parent is None:
+        if port.is_guarded and not port.allows_manual_end:
             raise port.take_refusal()
 
     def _refuse(self, port: Port, what: str) -> ManualCommitError:
@@ -179,28 +181,22 @@ class Observer:
             return
         port.connections.append(connection)
         self._by_connection[connection] = port
-        self._guard(connection)
-        self._watch_engine(connection.engine)
+        # In the place of the method, as long as the session uses the connection: to listen to the
+        # engine's "commit" event would make SQLAlchemy offer every statement to every event.
+        vars(connection)["commit"] = partial(self._commit_connection, connection, connection.commit)
+        engine = connection.engine
+        if weakref.ref(engine) not in self._watched:
+            self._watch_engine(engine)
         scope = port.scope or port.paused
         if scope is not None and scope.mode is not None:
             self._enforcement.begin(port, scope, scope.mode, connection)
 
-    def _guard(self, connection: Connection) -> None:
-        """Refuse ``connection.commit()`` while a scope runs, which would cut it in two.
-
-        In the place of the method, as long as the session uses the connection: to listen to the
-        engine's ``commit`` event would make SQLAlchemy offer every statement to every event.
-        """
-        commit = connection.commit
-
-        def commit_by_hand() -> None:
-            port = self._by_connection.get(connection)
-            if port is not None and port.is_guarded:
-                self._commit_by_hand(port, "connection.commit()")
-            commit()
-
-        guarded: Any = connection
-        guarded.commit = commit_by_hand
+    def _commit_connection(self, connection: Connection, commit: Callable[[], None]) -> None:
+        """Refuse ``connection.commit()`` while a scope runs, which would cut it in two."""
+        port = self._by_connection.get(connection)
+        if port is not None and port.is_guarded:
+            self._commit_by_hand(port, "connection.commit()")
+        commit()
 
     def _after_commit(self, session: Session) -> None:
         port = self._by_session.get(session)
@@ -211,7 +207,7 @@ class Observer:
         port = self._by_session.get(session)
         if port is None or ended.parent is not None:
             return
-        if port.is_guarded and not port.allows_manual_end:
+        if not port.is_working and port.is_guarded and not port.allows_manual_end:
             port.refusal = self._refuse(port, "session.close() or session.rollback()")
         self._forget_connections(port)
 
@@ -229,9 +225,9 @@ class Observer:
     # -- the engine -----------------------------------------------------------------------------
 
     def _watch_engine(self, engine: Engine) -> None:
-        if engine in self._watched:
+        if weakref.ref(engine) in self._watched:
             return
-        self._watched.add(engine)
+        self._watched.add(weakref.ref(engine, self._watched.discard))
         keep_to_loops(engine)
         event.listen(engine, "do_execute", self._do_execute)
         event.listen(engine, "do_executemany", self._do_execute)
@@ -251,19 +247,15 @@ class Observer:
             return
         if port.of_parent:
             raise port.refuse_child()
-        if port.is_guarded and ends_transaction(statement):
-            self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
+        is_write = WRITES_BY_START.get(statement[:6])
+        if is_write is None:
+            if port.is_guarded and ends_transaction(statement):
+                self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
+            is_write = writes(statement)
         if port.enforced is not None:
             self._enforcement.before_statement(port, connection, statement)
-        if (not port.wrote or connection is not port.writer) and writes(statement):
-            port.wrote = True
-            if port.writer is None:
-                port.writer = connection
-                port.driver = getattr(cursor, "connection", None)
-            elif port.writer is not connection:
-                port.second_writer = connection
-                if port.committing is not None:  # a listener wrote, after the check of the scope
-                    port.refuse_second_writer()
+        if is_write and (not port.wrote or connection is not port.writer):
+            _note_writer(port, connection, cursor)
         if port.losses is not None:
             port.losses.executed(statement)
 
@@ -298,3 +290,18 @@ class Observer:
             # Else the pool would get the connection back before Session.rollback() raises.
             context.is_disconnect = True
             context.invalidate_pool_on_disconnect = False
+
+
+def _note_writer(port: Port, connection: Connection, cursor: DBAPICursor) -> None:
+    """Remember that ``connection`` has something to commit.
+
+    :raises MultipleBindsError: it is the second one, and COMMIT is on its way.
+    """
+    port.wrote = True
+    if port.writer is None:
+        port.writer = connection
+        port.driver = getattr(cursor, "connection", None)
+    elif port.writer is not connection:
+        port.second_writer = connection
+        if port.committing is not None:  # a listener wrote, after the check of the scope
+            port.refuse_second_writer()

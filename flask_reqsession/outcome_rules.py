@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _DEFERRED = frozenset({CoroutineType, AsyncGeneratorType, GeneratorType})
 
-
 _ERROR_STATUS = TransactionOptions().rollback_on_status
 """The rule that is in force where none is given; it lets every success pass."""
 
@@ -75,7 +74,7 @@ class Rules:
         """
         if self._function is None or (not self._judges_success and _is_plain(value)):
             return False
-        if type(value) in _DEFERRED:
+        if is_deferred(value):
             self._refuse_deferred(value)
         if self._status_fails is None:
             return False
@@ -110,6 +109,11 @@ class Rules:
             f"{name}() returned a {type(value).__name__} that has not begun, so its body would run "
             "after the commit. Decorate the function that it comes from."
         )
+
+
+def is_deferred(value: object) -> bool:
+    """Whether ``value`` is work that may not have begun yet."""
+    return type(value) in _DEFERRED
 
 
 def _predicate(rule: StatusRule) -> Callable[[int], bool] | None:

@@ -73,7 +73,8 @@ def effective_owner() -> object:
 
 def who_owns() -> Owner:
     """Return whose is what the running code makes: its own, or that of who waits for it."""
-    owner, loan = current_owner(), _loan.get()
+    loan = _loan.get()
+    owner = current_strand() if running_loop() is None else current_owner()
     return loan.lender if loan is not None and loan.borrower is owner else Owner(owner)
 
 

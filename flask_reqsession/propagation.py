@@ -66,6 +66,14 @@ class ScopeSpec:
         """The name of the propagation, for people."""
         return "" if self.options is None else self.options.propagation.name
 
+    @property
+    def starts_plainly(self) -> bool:
+        """Whether starting a transaction, where none runs, needs nothing but its record."""
+        options = self.options
+        if options is None or _ENTRIES[options.propagation][False] is not Entry.START:
+            return False
+        return self.retry is None and self.mode is None and self.manual_commit is None
+
 
 def entry_of(spec: ScopeSpec, running: Scope | None, paused: Scope | None) -> Entry:
     """Return how a scope enters where ``running`` runs, and the generator ``paused`` waits.

@@ -28,8 +28,9 @@ class SavepointGuard:
     def __init__(self) -> None:
         self.engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         """The engines that the watched sessions were seen to use."""
-        self._right: weakref.WeakSet[Engine] = weakref.WeakSet()
-        self._wrong: weakref.WeakSet[Engine] = weakref.WeakSet()
+        # References, not WeakSets: these would be one more call for each transaction.
+        self._right: set[weakref.ref[Engine]] = set()
+        self._wrong: set[weakref.ref[Engine]] = set()
         self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def watch(self, target: sessionmaker[Any] | Session) -> None:
@@ -44,29 +45,35 @@ class SavepointGuard:
         Everything but SQLite does.
         """
         if connection.dialect.name != "sqlite" or sqlite.is_known_to_begin(connection):
-            self._right.add(connection.engine)
+            _remember(connection.engine, self._right)
             return True
         driver: Any = connection.connection.driver_connection
         is_open: bool = driver.in_transaction
         if not is_open:
-            self._wrong.add(connection.engine)
+            _remember(connection.engine, self._wrong)
         elif not _is_legacy(driver):  # else an earlier write may have opened it
-            self._right.add(connection.engine)
+            _remember(connection.engine, self._right)
         return is_open
 
     def _after_begin(
         self, _session: Session, transaction: SessionTransaction, connection: Connection
     ) -> None:
         engine = connection.engine
-        if engine in self._right:
+        known = weakref.ref(engine)
+        if known in self._right:
             return
+        is_savepoint = transaction.nested or connection.in_nested_transaction()
+        if not is_savepoint and known in self._wrong:
+            return  # until one is wanted
         self.engines.add(engine)
-        if transaction.nested or connection.in_nested_transaction():
+        if is_savepoint:
             _refuse_unless_open(connection)
-        elif engine in self._wrong:
-            connection.info[_WAS_OPEN] = False
         else:
             connection.info[_WAS_OPEN] = self.examine(connection)
+
+
+def _remember(engine: Engine, engines: set[weakref.ref[Engine]]) -> None:
+    engines.add(weakref.ref(engine, engines.discard))
 
 
 def _refuse_unless_open(connection: Connection) -> None:

@@ -187,6 +187,12 @@ class Scope:
             self.hooks = hooks.split(self, outcome)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether its end depends on the body alone: nothing waits for it, and it is not doomed."""
+        is_doomed = self.rollback_only or self.cause is not None
+        return self.hooks is None and not self.paused and not is_doomed
+
+    @property
     def is_doomed(self) -> bool:
         """Whether the unit can only be rolled back."""
         return self.rollback_only or self.cause is not None

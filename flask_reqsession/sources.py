@@ -26,9 +26,12 @@ class _Source(Generic[S, E]):
         self.single_session: bool = door.single_session
         self.owns_engines: bool = door.owns_engines
         self.needs_app: bool = door.needs_app
+        self.is_removed_with_app: bool = door.is_removed_with_app
         self._door = door
         self._guard = guard
         self._lent: weakref.WeakSet[S] = weakref.WeakSet()
+        self.holds_nothing: Callable[[Session], bool] = door.holds_nothing
+        """Whether a session may be let go as it is, since closing it would do nothing."""
         self.open: Callable[[], S] = door.open
         """Returns a new session, or the one that the user's object gives."""
         if door.needs_guard:

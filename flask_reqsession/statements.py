@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Final
 
 _LEADING: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
@@ -18,9 +19,13 @@ _READING: Final = frozenset(
         *("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK"),
     }
 )
-
-
 _WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "CALL", "LOAD"})
+
+WRITES_BY_START: Final = MappingProxyType(
+    {"SELECT": False, "INSERT": True, "UPDATE": True, "DELETE": True}
+)
+"""What :func:`writes` says of nearly all statements, by their first six letters. None of these ends
+a transaction."""
 
 
 def commits_implicitly(statement: str) -> bool:

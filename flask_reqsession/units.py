@@ -41,6 +41,7 @@ class Unit:
         "opened",
         "owner",
         "ports",
+        "watches_losses",
         "written",
     )
 
@@ -55,6 +56,7 @@ class Unit:
         self.ended: bool = False
         self.failed: bool = False
         self.of_parent: bool = False
+        self.watches_losses: bool = False
         self.written: set[str] = set()
 
     @property
@@ -122,14 +124,14 @@ class Unit:
     def end(self, error: BaseException | None = None) -> None:
         """Close every session for good; what fails becomes a note on ``error``, if there is one."""
         self.ended = True
-        self.close_sessions(error)
+        if self.opened:
+            self.close_sessions(error)
 
     def close_sessions(self, error: BaseException | None = None) -> None:
         """Close every session. What fails is logged; only an exit such as Ctrl-C goes on."""
-        if not self.opened:
-            return
         _forget(self.ports)
-        _forget(self.async_ports)
+        if self.async_ports:
+            _forget(self.async_ports)
         failures = None
         while self.opened:
             port = self.opened[-1]
@@ -304,13 +306,6 @@ open_unit: Final[ContextVar[OpenUnit | None]] = ContextVar(
     "flask_reqsession.open_unit", default=None
 )
 """The innermost unit that was opened by hand in this context."""
-
-
-def forget_other_place(context: object) -> None:
-    """Forget what was found from another context: a request that was lost would be kept alive."""
-    here = place.get()
-    if here is not None and here.context is not context:
-        place.set(None)
 
 
 def nearest(keeper: UnitKeeper) -> OpenUnit | None:

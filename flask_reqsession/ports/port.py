@@ -146,7 +146,7 @@ class Port(WatchedSession):
         for connection in self.connections:
             if may_be_over(connection, self.driver):
                 self.refuse_to_commit_nothing(connection)
-        self._working = True
+        self.is_working = True
         self.committing = CommitAttempt()
         try:
             if self._observer.twophase:
@@ -157,7 +157,7 @@ class Port(WatchedSession):
             self._failed_to_commit(session, self.committing, error)
             raise
         finally:
-            self._working = False
+            self.is_working = False
         self._observer.recorder.committed()
         self.committing = None  # last: a signal that strikes before finds that COMMIT was done
 
@@ -244,11 +244,11 @@ class Port(WatchedSession):
         attempt, self.committing = self.committing, None
         if session is None or not session.in_transaction():
             return
-        self._working = True
+        self.is_working = True
         try:
             self._roll_back(session)
         finally:
-            self._working = False
+            self.is_working = False
             if attempt is None or attempt.answer is not Answer.NONE:
                 self._observer.recorder.rolled_back()
 
@@ -297,12 +297,12 @@ class Port(WatchedSession):
             )
         )
         if scope.savepoint is None:
-            self._working = True
+            self.is_working = True
             try:
                 self._roll_back(session)
                 session.begin()  # so that the end finds, and records, a transaction to roll back
             finally:
-                self._working = False
+                self.is_working = False
         else:
             self.rollback_to_savepoint()
             scope.savepoint = session.begin_nested()
@@ -315,11 +315,11 @@ class Port(WatchedSession):
 
     def release_savepoint(self) -> None:
         """RELEASE the savepoint of the running scope."""
-        self._working = True
+        self.is_working = True
         try:
             self._savepoint().commit()
         finally:
-            self._working = False
+            self.is_working = False
 
     def rollback_to_savepoint(self) -> None:
         """Roll back to the savepoint of the running scope, unless its transaction has ended.
@@ -332,11 +332,11 @@ class Port(WatchedSession):
             opened = opened.parent
         if opened is None:
             return
-        self._working = True
+        self.is_working = True
         try:
             savepoint.rollback()
         finally:
-            self._working = False
+            self.is_working = False
 
     def _savepoint(self) -> SessionTransaction:
         return cast("SessionTransaction", self.guarded_scope.savepoint)
@@ -348,11 +348,11 @@ class Port(WatchedSession):
             return
         expires = session.expire_on_commit
         session.expire_on_commit = False
-        self._working = True
+        self.is_working = True
         try:
             session.commit()
         finally:
-            self._working = False
+            self.is_working = False
             session.expire_on_commit = expires
 
     def let_go(self) -> None:
@@ -391,7 +391,7 @@ class Port(WatchedSession):
         session = None if self.closed else self.session
         self.closed = True
         if session is not None:
-            self._working = self.is_rolling_back = True
+            self.is_working = self.is_rolling_back = True
             if self.scope is not None or self.paused is not None:
                 self._doom_what_runs()
         return session

@@ -73,7 +73,8 @@ class SessionPort(Port):
                 if lost:  # before the user's close_session() can commit it
                     self._roll_back(session)
             finally:
-                self._source.close(session)
+                if began or not self._source.holds_nothing(session):
+                    self._source.close(session)
             if began and session.in_transaction():  # the user's close_session() does not end it
                 session.rollback()
         except BaseException as error:

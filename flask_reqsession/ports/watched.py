@@ -52,7 +52,6 @@ class WatchedSession(ABC):
         "_deferral",
         "_observer",
         "_pool_guard",
-        "_working",
         "closed",
         "committing",
         "connections",
@@ -60,6 +59,7 @@ class WatchedSession(ABC):
         "enforced",
         "has_written",
         "is_rolling_back",
+        "is_working",
         "losses",
         "lost",
         "observed",
@@ -80,7 +80,7 @@ class WatchedSession(ABC):
         self._deferral: Deferral | None = None
         self._observer = observer
         self._pool_guard: PoolGuard | None = None
-        self._working = False
+        self.is_working: bool = False
         self.closed: bool = False
         self.committing: CommitAttempt | None = None
         self.connections: list[Connection] = []
@@ -152,6 +152,14 @@ class WatchedSession(ABC):
         return self.session is not None and self.session.in_transaction()
 
     @property
+    def is_idle(self) -> bool:
+        """Whether a scope may begin on it as it is: no other is there, and nothing to clean up."""
+        if self.scope is not None or self.paused is not None or self.of_parent:
+            return False
+        session = self.session
+        return session is None or session.is_active or not session.in_transaction()
+
+    @property
     def has_uncommitted_changes(self) -> bool:
         """Whether a rollback now would lose something."""
         session = self.session
@@ -164,7 +172,7 @@ class WatchedSession(ABC):
     @property
     def is_guarded(self) -> bool:
         """Whether a scope decides about commit and rollback, and this is not it deciding."""
-        return not self._working and (self.scope is not None or self.paused is not None)
+        return not self.is_working and (self.scope is not None or self.paused is not None)
 
     @property
     def guarded_scope(self) -> Scope:

@@ -34,8 +34,6 @@ class DeletedRows:
     def watch(self, target: Session | type[Session] | sessionmaker[Session]) -> None:
         """Listen to a session, or to every session that a factory or class makes from now on."""
         event.listen(target, "persistent_to_deleted", self._row_deleted, raw=True)
-        event.listen(target, "pending_to_persistent", self._row_inserted, raw=True)
-        event.listen(target, "after_commit", self._committed)
 
     def holds(self, session: Session, key: object) -> bool:
         """Tell whether the running transaction deleted the row with this identity key."""
@@ -51,11 +49,13 @@ class DeletedRows:
         if session.hash_key not in self.sessions:
             self.sessions.add(session.hash_key)
             weakref.finalize(session, self.sessions.discard, session.hash_key).atexit = False
+            # Only now: few sessions delete, and all of them commit and insert.
+            event.listen(session, "pending_to_persistent", self._row_inserted, raw=True)
+            event.listen(session, "after_commit", self._committed)
         self._note(session, state, deleted=True)
 
     def _row_inserted(self, session: Session, state: InstanceState[object]) -> None:
-        if session.hash_key in self.sessions:
-            self._note(session, state, deleted=False)
+        self._note(session, state, deleted=False)
 
     def _note(self, session: Session, state: InstanceState[object], *, deleted: bool) -> None:
         # A flush has a transaction, and what it has written has a key.

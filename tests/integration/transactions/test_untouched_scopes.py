@@ -1,0 +1,112 @@
+"""A scope that did nothing with its session has nothing to commit, and the same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator
+
+import pytest
+from sqlalchemy.orm import Session
+
+from flask_reqsession import (
+    ConfigurationError,
+    PropagationError,
+    TransactionOutcome,
+    UnexpectedRollbackError,
+    on_commit,
+    on_completion,
+    on_rollback,
+    set_rollback_only,
+)
+from tests.integration.transactions.worlds import SyncWorld
+from tests.never import never
+
+
+@pytest.fixture
+def inside(sync_world: SyncWorld) -> Iterator[SyncWorld]:
+    """Give a world in a unit of work, in which nothing was done."""
+    with sync_world.manager.unit_of_work():
+        yield sync_world
+    assert sync_world.sent == []
+
+
+@pytest.mark.rule("T30", "T37")
+def test_its_hooks_are_run(inside: SyncWorld) -> None:
+    """What waits for the commit does not ask whether there was anything to commit."""
+    told = list[object]()
+
+    @inside.manager.transactional
+    def pay() -> None:
+        on_commit(told.append, "committed")
+        on_completion(told.append)
+        on_rollback(told.append, "rolled back")
+        assert told == []
+
+    pay()
+    assert told == ["committed", TransactionOutcome.COMMITTED]
+
+
+@pytest.mark.rule("T3")
+def test_a_swallowed_failure_in_it_is_told(inside: SyncWorld) -> None:
+    """The failure may be that of the work which was not done."""
+
+    @inside.manager.transactional
+    def withdraw() -> None:
+        raise ValueError
+
+    @inside.manager.transactional
+    def pay() -> None:
+        with pytest.raises(ValueError):  # noqa: PT011 - the very one above
+            withdraw()
+
+    with pytest.raises(UnexpectedRollbackError, match=r"withdraw\(\)"):
+        pay()
+
+
+@pytest.mark.rule("T6", "T37")
+def test_a_doomed_one_ends_in_a_rollback(inside: SyncWorld) -> None:
+    """Its hooks are told so."""
+    told = list[TransactionOutcome]()
+
+    @inside.manager.transactional
+    def pay() -> str:
+        on_completion(told.append)
+        set_rollback_only()
+        return "not paid"
+
+    assert pay() == "not paid"
+    assert told == [TransactionOutcome.ROLLED_BACK]
+
+
+@pytest.mark.rule("T12")
+def test_work_that_has_not_begun_is_refused(inside: SyncWorld) -> None:
+    """It would run after the end of the scope, and that is why the session is untouched."""
+
+    async def work() -> None:
+        never()
+
+    @inside.manager.transactional
+    def pay() -> Coroutine[object, object, None]:
+        return work()
+
+    with pytest.raises(ConfigurationError, match="has not begun"):
+        _ = pay()
+
+
+@pytest.mark.rule("T11")
+def test_a_generator_does_not_go_on_after_it(inside: SyncWorld) -> None:
+    """One that only has a session, and stands between two steps when the scope ends."""
+
+    @inside.manager.with_request_session
+    def rows(session: Session) -> Iterator[bool]:
+        yield session.is_active
+        yield never()
+
+    @inside.manager.transactional
+    def export() -> list[Iterator[bool]]:
+        generator = iter(rows())
+        assert next(generator)
+        return [generator]
+
+    [generator] = export()
+    with pytest.raises(PropagationError, match="ended"):
+        next(generator)
