@@ -77,7 +77,7 @@ def test_the_page_has_one_example_for_each_cell() -> None:
             assert "assert kept() == [" in example
 
 
-class Expected(Exception):
+class FailedError(Exception):
     """What the body of a test raises."""
 
 
@@ -90,23 +90,23 @@ async def what_is_kept(
     async def inner() -> None:
         await world.write("inner")
         if fails:
-            raise Expected
+            raise FailedError
 
     async def outer() -> None:
         async with world.scope():
             try:
                 await inner()
-            except (Expected, PropagationError):
+            except (FailedError, PropagationError):
                 if not fails:
                     raise
             await world.write("outer")
             if later:
-                raise Expected
+                raise FailedError
 
     error = ""
     try:
         await (outer() if around else inner())
-    except Expected:
+    except FailedError:
         pass
     except OURS as refused:
         error = f", `{type(refused).__name__}`"
