@@ -53,11 +53,13 @@ class Losses:
             event.listen(session, name, listener)
 
     def stop(self) -> None:
-        """Listen no more: the session is closed, or may be used by others."""
-        session, self._session = self._session, None
-        if session is not None:
-            for name, listener in self._listeners().items():
-                event.remove(session, name, listener)
+        """Listen no more: the session is closed, or may be used by others.
+
+        The request may go on with another one, and :meth:`watch` that.
+        """
+        for name, listener in self._listeners().items():
+            event.remove(self._session, name, listener)
+        self._session = None
 
     def _listeners(self) -> dict[str, Callable[..., None]]:
         return {
@@ -69,8 +71,9 @@ class Losses:
 
     def executed(self, statement: str) -> None:
         """Remember a statement that writes and is no part of a flush."""
-        if not self._is_flushing and self._is_outside() and writes(statement):
-            self._statements.append(_Change("", _innermost(self._session)))
+        session = self._session
+        if session and not self._is_flushing and self._is_outside() and writes(statement):
+            self._statements.append(_Change("", _innermost(session)))
 
     def describe(self) -> list[Words]:
         """Return what a rollback now would lose, in words."""
@@ -132,9 +135,7 @@ def warn_of(losses: Iterable[Words], endpoint: str | None) -> None:
     )
 
 
-def _innermost(session: Session | None) -> SessionTransaction | None:
-    if session is None:
-        return None
+def _innermost(session: Session) -> SessionTransaction | None:
     return session.get_nested_transaction() or session.get_transaction()
 
 

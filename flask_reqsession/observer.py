@@ -283,8 +283,8 @@ class Observer:
             port.committing.see(context)
         port.record_failure(error)
         port.suspect = port.suspect or error
-        if port.twophase_failures is not None:
-            port.twophase_failures.append((connection, error))
+        if port.prepare_failures is not None:
+            port.prepare_failures.append(error)
         port.lost |= has_rolled_back(context.original_exception, connection)
         if port.is_rolling_back and not context.is_disconnect:
             # Else the pool would get the connection back before Session.rollback() raises.

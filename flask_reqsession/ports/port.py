@@ -58,6 +58,7 @@ class Port(WatchedSession):
     # Said again, since they are set here as well.
     is_rolling_back: bool
     losses: Losses | None
+    prepare_failures: list[BaseException] | None
     session: Session | None
 
     def perform(self, request: Request) -> Outcome:
@@ -165,12 +166,10 @@ class Port(WatchedSession):
         self._prepare(session)
         parts = parts_of(self.connections)
         log_decision(parts)
-        failures: list[tuple[Connection, BaseException]] = []
-        self.twophase_failures = failures
         try:
             session.commit()
         except BaseException as error:
-            unknown = commit_the_rest(parts, [connection for connection, _ in failures])
+            unknown = commit_the_rest(parts)
             if not unknown:
                 attempt.is_over = True
                 raise
@@ -181,30 +180,29 @@ class Port(WatchedSession):
                 "They keep what was prepared, and its locks, until somebody ends it; the others "
                 f"have committed, so commit it: {recovery_of(unknown)}"
             ) from error
-        finally:
-            self.twophase_failures = None
 
     def _prepare(self, session: Session) -> None:
         """Let all databases prepare, or none: SQLAlchemy rolls the others back."""
         parts = parts_of(self.connections)
-        failures: list[tuple[Connection, BaseException]] = []
-        self.twophase_failures = failures
+        failures: list[BaseException] = []
+        self.prepare_failures = failures
         try:
             session.prepare()
         except BaseException as error:  # noqa: BLE001 - it goes on below
             # psycopg fails once more when a PREPARE that failed is rolled back.
-            first = failures[0][1] if failures else error
+            first = failures[0] if failures else error
         else:
             return
         finally:
-            self.twophase_failures = None
+            self.prepare_failures = None
         note_unanswered(parts, first)
         if not session.in_transaction():  # SQLAlchemy 2.0 leaves the end to whoever caught it
             self._observer.recorder.rolled_back()
         raise first
 
-    def _give_up(self, session: Session) -> None:
-        """End a transaction of which a part is neither committed nor rolled back."""
+    @staticmethod
+    def _give_up(session: Session) -> None:
+        """End what SQLAlchemy has left of a transaction whose COMMIT did not come to an end."""
         ended = session.get_transaction()
         if ended is not None:
             ended.close()
@@ -220,9 +218,7 @@ class Port(WatchedSession):
         if done:  # a listener failed that SQLAlchemy told of the COMMIT
             error.add_note("The transaction had been committed before this was raised.")
             self._observer.recorder.committed()
-            ended = session.get_transaction()
-            if ended is not None:  # SQLAlchemy stopped in the middle of its end
-                ended.close()
+            self._give_up(session)
         elif isinstance(error, CommitOutcomeUnknownError):
             return
         elif attempt.answer is Answer.NONE and isinstance(error, Exception):
@@ -277,10 +273,9 @@ class Port(WatchedSession):
         return True
 
     def stop_deferring(self) -> None:
-        """Give the session its own methods back."""
-        if self._deferral is not None:
-            self._deferral.detach()
-            self._deferral = None
+        """Give the session its own methods back, where :meth:`defer_commits` returned True."""
+        cast("Deferral", self._deferral).detach()
+        self._deferral = None
 
     def roll_back_by_hand(self) -> None:
         """Roll back the running scope's unit at once, and doom it: its end keeps nothing.
@@ -413,7 +408,6 @@ class Port(WatchedSession):
         self.session = None
         if self.losses is not None:
             self.losses.stop()
-            self.losses = None
         if lost:
             self._observer.recorder.rolled_back()
         self._observer.recorder.closed(time.perf_counter() - started)

@@ -47,12 +47,8 @@ class Part(NamedTuple):
 
 def parts_of(connections: Iterable[Connection]) -> list[Part]:
     """Return the parts of the transaction that ``connections`` are in."""
-    parts: list[Part] = []
-    for connection in connections:
-        transaction = connection.get_transaction()
-        if isinstance(transaction, TwoPhaseTransaction):
-            parts.append(Part(connection, transaction))
-    return parts
+    begun = ((connection, connection.get_transaction()) for connection in connections)
+    return [Part(c, began) for c, began in begun if isinstance(began, TwoPhaseTransaction)]
 
 
 def log_decision(parts: list[Part]) -> None:
@@ -74,21 +70,20 @@ def note_unanswered(parts: list[Part], error: BaseException) -> None:
         )
 
 
-def commit_the_rest(parts: list[Part], failed: Iterable[Connection]) -> list[Part]:
-    """Commit what was not tried yet; return the parts of which nobody knows, ``failed`` included.
+def commit_the_rest(parts: list[Part]) -> list[Part]:
+    """Commit what was not tried yet; return the parts of which nobody knows.
 
     Each is given back to its pool, or invalidated where its end is not known.
     """
-    unknown = [part for part in parts if any(part.connection is each for each in failed)]
     for part in parts:
         if part.transaction.is_active:
             with suppress(Exception):
                 part.transaction.commit()
-                continue
-            unknown.append(part)
+    # SQLAlchemy takes a transaction that was committed from its connection, and leaves one there
+    # whose COMMIT failed, or was not even sent since a listener failed before.
+    unknown = [part for part in parts if part.connection.get_transaction() is part.transaction]
     for part in unknown:
-        if not part.connection.closed:
-            part.connection.invalidate()
+        part.connection.invalidate()
     return unknown
 
 

@@ -66,12 +66,12 @@ class WatchedSession(ABC):
         "of_parent",
         "opened_at",
         "paused",
+        "prepare_failures",
         "refusal",
         "scope",
         "second_writer",
         "session",
         "suspect",
-        "twophase_failures",
         "writer",
         "wrote",
     )
@@ -94,12 +94,12 @@ class WatchedSession(ABC):
         self.of_parent: bool = False
         self.opened_at: float = 0.0
         self.paused: Scope | None = None
+        self.prepare_failures: list[BaseException] | None = None
         self.refusal: ManualCommitError | None = None
         self.scope: Scope | None = None
         self.session: Session | None = None
         self.second_writer: Connection | None = None
         self.suspect: BaseException | None = None
-        self.twophase_failures: list[tuple[Connection, BaseException]] | None = None
         self.writer: Connection | None = None
         self.wrote: bool = False
 
@@ -248,10 +248,9 @@ class WatchedSession(ABC):
         return True
 
     def stop_guarding_pool(self) -> None:
-        """Let the session take what it likes."""
-        if self._pool_guard is not None:
-            self._pool_guard.detach()
-            self._pool_guard = None
+        """Let the session take what it likes, where :meth:`guard_pool` returned True."""
+        cast("PoolGuard", self._pool_guard).detach()
+        self._pool_guard = None
 
     def leave_to_parent(self) -> None:
         """Never touch the session again: this process was forked, and it is the parent's.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.servers.connections import Rows, rows_of
 from tests.servers.processes import Server, ServerFailedError, run, running, server_directory
+from tests.servers.proxy import cutting_proxy
 
 
 def _make_table(url: str) -> None:
@@ -41,6 +44,24 @@ def test_rows_sees_only_what_was_committed(database_url: str, rows: Rows) -> Non
         connection.commit()
         assert rows(database_url, "SELECT id FROM seen ORDER BY id") == [(1,), (2,)]
     engine.dispose()
+
+
+def test_the_proxy_survives_a_client_that_resets_and_closes_one_that_stays(
+    postgresql_url: str, rows: Rows
+) -> None:
+    """Others go on, and at its end nobody waits for it."""
+    with cutting_proxy(postgresql_url) as proxy:
+        through = make_url(proxy.url(postgresql_url))
+        address = (str(through.host), int(through.port or 0))
+        resetting, staying = (socket.create_connection(address) for _ in range(2))
+        resetting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        resetting.close()
+        engine = create_engine(through)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+        engine.dispose()
+    with staying:
+        assert staying.recv(1) == b""
 
 
 def test_rows_refuses_a_memory_database(sqlite_memory_url: str, rows: Rows) -> None:

@@ -27,6 +27,7 @@ from flask_reqsession.options import TransactionOptions
 from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
+from tests.never import never
 from tests.unit.scripted import EffectError, Script
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class AnsweringRules:
         self.error = error
 
     def fails(self, _error: BaseException) -> bool:
-        """Roll back."""
-        return True
+        """Judge no error: there is none."""
+        never()
 
     def rejects(self, value: object) -> bool | None:
         """Judge the answer only."""
@@ -539,6 +540,26 @@ def test_a_savepoint_dooms_the_outer_only_by_not_rolling_back(
         assert isinstance(outcome, Failed)
         assert outer.cause is outcome.error
         assert outer.culprit == "note()"
+
+
+@pytest.mark.rule("T4", "T6", "M19")
+@both_colours
+def test_a_savepoint_that_was_given_up_and_does_not_roll_back_fails_and_dooms_the_outer(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """set_rollback_only() raises nothing by itself, but what it gave up would be committed."""
+    outer = Scope("pay()", RULES)
+    scope = Scope("note()", RULES, outer)
+    scope.rollback_only = True
+    script = Script({"rollback_to_savepoint"})
+
+    outcome = drive(script, savepoint_flow(scope, outer))
+
+    assert script.conversation == ["savepoint", "body", "rollback_to_savepoint"]
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "rollback_to_savepoint"
+    assert not hasattr(outcome.error, "__notes__")
+    assert outer.cause is outcome.error
 
 
 @pytest.mark.rule("T4", "T11")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -31,6 +31,7 @@ from tests.servers.connections import async_url_of, rows_of
 ENGINES: dict[str, Callable[[str], Any]] = {
     "made": lambda url: url,
     "pooled": create_async_engine,
+    "queued": lambda url: create_async_engine(url, poolclass=AsyncAdaptedQueuePool),
     "factory": lambda url: async_sessionmaker(create_async_engine(url), expire_on_commit=False),
     "unknown factory": lambda url: async_sessionmaker(class_=bound_to(create_async_engine(url))),
 }
@@ -223,6 +224,26 @@ def test_in_a_loop_that_goes_on_a_pool_is_a_pool(
     asyncio.run(job())
     assert len(numbers) == 1
     assert len(notebook.kept()) == 3
+    notebook.close()
+
+
+@pytest.mark.rule("T50")
+def test_connections_that_belong_to_no_loop_are_pooled(sqlite_file_url: str) -> None:
+    """aiosqlite's: one is enough for requests one after the other, each in its own loop."""
+    notebook = Notebook(sqlite_file_url, "queued")
+    opened: list[object] = []
+    engine = notebook.manager.databases.async_engine()
+    event.listen(engine.sync_engine, "connect", lambda *args: opened.append(args))
+
+    async def view(number: int) -> str:
+        await notebook.write(f"note {number}")
+        return "ok"
+
+    scoped = notebook.manager.transactional(view)
+    notebook.app.add_url_rule("/<int:number>", "view", as_view(scoped))
+    assert [notebook.get(f"/{number}") for number in range(3)] == [200, 200, 200]
+    assert notebook.kept() == ["note 0", "note 1", "note 2"]
+    assert len(opened) == 1
     notebook.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from flask import Blueprint, Flask, abort, render_template_string
+from flask import Blueprint, Flask, abort, render_template_string, request_started
 from sqlalchemy import select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
@@ -15,6 +15,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
     UnexpectedRollbackError,
 )
+from tests.integration.manager.faults import FaultError
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
 
 
@@ -213,6 +214,26 @@ def test_a_manager_works_without_init_app(sqlite_file_url: str) -> None:
         manager.close_request_session()
         assert connections_held(engine) == 0
     engine.dispose()
+
+
+@pytest.mark.rule("M2")
+def test_an_exception_before_the_request_is_dispatched_is_handled_with_a_session(
+    shop: Shop,
+) -> None:
+    """Of a receiver of Flask's first signal: its error handler is the first to ask for one."""
+    shop.keep("one")
+    shop.app.testing = True  # in strict mode an exception is remembered, from the first request on
+    assert shop.get("/").status_code == 404
+    shop.app.register_error_handler(FaultError, lambda _error: (texts(shop.session), 418))
+
+    def fail(_app: Flask) -> None:
+        raise FaultError
+
+    with request_started.connected_to(fail, shop.app):
+        response = shop.get("/")
+
+    assert (response.status_code, response.json) == (418, ["one"])
+    assert connections_held(shop.engine) == 0
 
 
 @pytest.mark.rule("M2")

@@ -115,6 +115,19 @@ def test_statements_are_counted(strict_shop: Shop) -> None:
     assert lost(strict_shop, more) == "new Note 2, 3 statements"
 
 
+@pytest.mark.rule("T46", "M18")
+def test_what_follows_a_session_that_was_closed_by_hand_is_told_as_well(strict_shop: Shop) -> None:
+    """What the closed one had, it was to lose."""
+
+    def forget() -> None:
+        add(strict_shop)
+        strict_shop.session.flush()
+        strict_shop.session.close()
+        change(strict_shop)
+
+    assert lost(strict_shop, forget) == "changed Note 2"
+
+
 @pytest.mark.rule("T46")
 def test_of_many_the_first_are_named(strict_shop: Shop) -> None:
     """A warning is no list of all that an import would have written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from flask_reqsession import (
     transactional,
 )
 from tests.integration.transactions.worlds import SyncWorld, World
+from tests.never import never
 
 COMMITS: dict[str, Callable[[Session], Any]] = {
     "session.commit()": lambda session: session.commit(),
@@ -149,9 +151,9 @@ def test_a_savepoint_of_a_waiting_generator_is_not_cut_either(
         yield 1
 
     with pytest.raises(ManualCommitError):
-        with world.manager.session_scope(manual_commit="allow"):
-            for _ in notes():
-                act(world.session)
+        with world.manager.session_scope(manual_commit="allow"), closing(notes()) as steps:
+            next(steps)
+            act(world.session)
     assert world.kept() == []
 
 
@@ -168,9 +170,9 @@ def test_the_consumer_of_a_generator_is_not_allowed(sync_world: SyncWorld) -> No
         yield 1
 
     with world.manager.unit_of_work():
-        with pytest.raises(ManualCommitError):
-            for _ in notes():
-                world.session.commit()
+        with pytest.raises(ManualCommitError), closing(notes()) as steps:
+            next(steps)
+            world.session.commit()
     assert world.kept() == ["one"]
 
 
@@ -186,7 +188,7 @@ async def test_a_call_that_may_commit_is_not_let_into_a_scope_that_does_not_allo
 
     @world.transactional(manual_commit="allow")
     async def batch() -> None:
-        await world.write("never")
+        never()
 
     async with world.scope(manual_commit=outer, name="pay"):
         await world.write("one")
@@ -227,6 +229,25 @@ async def test_calls_that_join_an_allowing_scope_decide_for_themselves(world: Wo
             await strict("four")
         set_rollback_only()
     assert world.kept() == ["one", "two", "three"]
+
+
+@pytest.mark.rule("T17", "T2")
+@pytest.mark.parametrize("manual_commit", ["raise", "defer", "allow"])
+async def test_a_call_that_found_no_scope_leaves_a_commit_to_the_user(
+    world: World, manual_commit: Any
+) -> None:
+    """SUPPORTS without a scope commits nothing, and there is nothing that a commit could cut."""
+
+    @world.transactional(propagation="SUPPORTS", manual_commit=manual_commit)
+    async def note() -> None:
+        await world.write("one")
+        await world.do(commit)
+        assert world.kept() == ["one"]
+        await world.write("lost")
+
+    async with world.unit():
+        await note()
+    assert world.kept() == ["one"]
 
 
 # -- refused where it is declared -----------------------------------------------------------------

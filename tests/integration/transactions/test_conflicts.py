@@ -124,12 +124,14 @@ class Rival:
             else "SELECT count(*) FROM information_schema.innodb_trx"
             " WHERE trx_mysql_thread_id = :id AND trx_state = 'LOCK WAIT'"
         )
+        # InnoDB looks again only if nobody has asked for a tenth of a second.
+        pause = "SELECT pg_sleep(0.01)" if self._is_postgresql else "DO SLEEP(0.2)"
+        is_waiting = False
         with self._engine.connect() as watcher:
-            while not watcher.scalar(waiting, {"id": self._id}):
+            while not is_waiting:
+                watcher.exec_driver_sql(pause)
+                is_waiting = bool(watcher.scalar(waiting, {"id": self._id}))
                 watcher.rollback()
-                if not self._is_postgresql:
-                    # InnoDB looks again only if nobody has asked for a tenth of a second.
-                    watcher.exec_driver_sql("DO SLEEP(0.2)")
 
     def close(self) -> None:
         """Wait until it has rolled back, so that the locks are free."""

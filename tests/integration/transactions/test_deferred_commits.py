@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -141,6 +142,21 @@ async def test_a_rollback_that_is_answered_for_raises_nothing(world: World) -> N
         await world.do(roll_back)
         set_rollback_only()
     assert world.kept() == []
+
+
+@pytest.mark.rule("T17", "T4")
+async def test_the_end_of_a_deferring_savepoint_leaves_the_outer_scope_deferring(
+    world: World,
+) -> None:
+    """Who has begun to defer is who ends it."""
+    async with world.scope(manual_commit="defer"):
+        async with world.scope(propagation=Propagation.NESTED, manual_commit="defer"):
+            await world.write("one")
+            await world.do(commit)
+        await world.write("two")
+        await world.do(commit)
+        assert world.kept() == []
+    assert world.kept() == ["one", "two"]
 
 
 @pytest.mark.rule("T17", "M7")
@@ -371,10 +387,9 @@ def test_a_generator_defers_in_its_steps_only(sync_world: SyncWorld) -> None:
     with world.manager.session_scope() as session:
         session.execute(text("DELETE FROM note"))
     with world.manager.unit_of_work():
-        steps = notes()
-        with pytest.raises(ManualCommitError):
-            for _ in steps:
-                world.session.commit()
+        with pytest.raises(ManualCommitError), closing(notes()) as steps:
+            next(steps)
+            world.session.commit()
 
 
 # -- other people's sessions ----------------------------------------------------------------------

@@ -206,19 +206,20 @@ def test_a_connection_lost_in_the_last_flush_is_lost_before_commit(
 
 
 @pytest.mark.rule("T16", "T1", "M18")
-async def test_an_error_after_the_commit_does_not_deny_it(everywhere: World) -> None:
+@pytest.mark.parametrize("moment", ["after_commit", "after_transaction_end"])
+async def test_an_error_after_the_commit_does_not_deny_it(everywhere: World, moment: str) -> None:
     """A listener of the user's failed: its error propagates, says so, and nothing is run again."""
     world, late = everywhere, ValueError("late")
     attempts: list[int] = []
 
-    def fail(_session: object) -> None:
+    def fail(*_event: object) -> None:
         raise late
 
     @world.transactional(retry=Retry(on=ValueError, **AT_ONCE))
     async def pay() -> None:
         attempts.append(1)
         await world.write("rent")
-        event.listen(world.session, "after_commit", fail, once=True)
+        event.listen(world.session, moment, fail, once=True)
 
     async with world.unit():
         with pytest.raises(ValueError, match="late") as caught:

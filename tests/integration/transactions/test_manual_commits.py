@@ -113,6 +113,22 @@ async def test_a_commit_on_a_connection_is_refused_on_every_database(everywhere:
 
 @pytest.mark.rule("T17")
 @pytest.mark.filterwarnings("ignore:transaction already deassociated")
+async def test_outside_of_scopes_a_commit_on_a_connection_is_the_users(everywhere: World) -> None:
+    """It commits at once, and the next scope is guarded as ever."""
+    async with everywhere.unit():
+        await everywhere.write("one")
+        await everywhere.do(lambda session: session.connection().commit())
+        assert everywhere.kept() == ["one"]
+        await everywhere.do(lambda session: session.rollback())
+        with pytest.raises(ManualCommitError):
+            async with everywhere.scope():
+                await everywhere.write("two")
+                await everywhere.do(lambda session: session.connection().commit())
+    assert everywhere.kept() == ["one"]
+
+
+@pytest.mark.rule("T17")
+@pytest.mark.filterwarnings("ignore:transaction already deassociated")
 async def test_a_rollback_on_a_connection_is_never_followed_by_a_commit(world: World) -> None:
     """The driver says that nothing is open; where it can't be asked, SQLAlchemy refuses."""
     with pytest.raises((ManualCommitError, InvalidRequestError), match="ended|inactive"):

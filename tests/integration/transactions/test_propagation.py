@@ -17,6 +17,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
     UnexpectedRollbackError,
 )
+from tests.integration.items import any_callable
 from tests.integration.transactions.worlds import Base, Note, SyncWorld, World
 from tests.never import never
 
@@ -322,6 +323,30 @@ def test_a_source_with_one_session_cannot_give_a_second(sync_world: SyncWorld) -
     assert sync_world.kept() == ["rent"]
     source.registry.remove()
     source.registry.get_bind().engine.dispose()
+
+
+@pytest.mark.rule("T5")
+@pytest.mark.parametrize("propagation", ["REQUIRES_NEW", "NOT_SUPPORTED"])
+def test_a_registry_without_a_factory_cannot_give_a_second(
+    sync_world: SyncWorld, propagation: str
+) -> None:
+    """Refused at entry, before the body and before the outer scope has a connection."""
+    engine = create_engine(sync_world.url)
+    registry = scoped_session(sessionmaker(engine))
+    registry.session_factory = any_callable(None)  # all it has left is its registry
+    manager = RequestScopedSessionManager(DatabaseManager(registry))
+
+    @manager.transactional(propagation=propagation)
+    def audit() -> None:
+        never()
+
+    with manager.session_scope() as session:
+        with pytest.raises(PoolDemandError, match=r"audit\(\)"):
+            audit()
+        session.add(Note(text="rent"))
+    assert sync_world.kept() == ["rent"]
+    registry.remove()
+    engine.dispose()
 
 
 @pytest.mark.rule("T7")
