@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from flask_reqsession.coroutines import is_scoped, refusing_coroutines
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.injection import find_injection, signature_of
 from flask_reqsession.options import (
@@ -23,7 +24,7 @@ from flask_reqsession.options import (
 from flask_reqsession.plans import Binding
 from flask_reqsession.reattachment import ArgumentPlan, ReattachChoices, reattach_options
 from flask_reqsession.specs import name_of, spec_of
-from flask_reqsession.wrapper import decorate, plan_of
+from flask_reqsession.wrapper import decorate
 
 if TYPE_CHECKING:
     from flask_reqsession.manager import RequestScopedSessionManager
@@ -194,18 +195,17 @@ class Transactional:
         """Decorate the public methods that the class itself defines; a method's own one wins."""
         for name, member in list(vars(decorated_class).items()):
             function = getattr(member, "__func__", member)
-            plan = plan_of(function)
-            own = plan is not None and plan.spec.options is not None
             # A cached property is a routine for inspect, but nothing that is called.
             is_method = callable(function) and inspect.isroutine(function)
-            if is_method and not name.startswith("_") and not own:
+            if is_method and not name.startswith("_") and not is_scoped(function):
                 setattr(decorated_class, name, self._decorate(member))
         return decorated_class
 
     def _extend(self, plan: CallPlan) -> CallPlan | None:
         if plan.spec.options is not None:
             return None
-        return dataclasses.replace(plan, spec=spec_of(self._options, plan.function))
+        spec = spec_of(self._options, plan.function)
+        return refusing_coroutines(dataclasses.replace(plan, spec=spec))
 
 
 class ReattachArgs:

@@ -89,7 +89,7 @@ def layers_of(view: Any, http_method: str) -> list[object]:
         dispatch: object = view_class.dispatch_request
         if dispatch is not MethodView.dispatch_request:
             layers += _functions_in(dispatch)
-        layers += _functions_in(_method_of(view_class, http_method))
+        layers += _functions_in(method_of(view_class, http_method))
     return layers
 
 
@@ -157,7 +157,7 @@ def _takes_any(layer: Any) -> bool:
     return code is not None and bool(code.co_flags & inspect.CO_VARKEYWORDS)
 
 
-def _method_of(view_class: type[View], http_method: str) -> object:
+def method_of(view_class: type[View], http_method: str) -> object:
     """Return the method that a class-based view dispatches to, as it stands in the class."""
     name = http_method.lower()
     if name == "head" and not hasattr(view_class, name):
