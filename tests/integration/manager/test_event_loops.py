@@ -239,8 +239,8 @@ def test_connections_that_belong_to_no_loop_are_pooled(sqlite_file_url: str) -> 
         await notebook.write(f"note {number}")
         return "ok"
 
-    scoped = notebook.manager.transactional(view)
-    notebook.app.add_url_rule("/<int:number>", "view", as_view(scoped))
+    scoped: Any = notebook.manager.transactional(view)
+    notebook.app.add_url_rule("/<int:number>", "view", scoped)
     assert [notebook.get(f"/{number}") for number in range(3)] == [200, 200, 200]
     assert notebook.kept() == ["note 0", "note 1", "note 2"]
     assert len(opened) == 1

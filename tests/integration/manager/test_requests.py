@@ -223,8 +223,8 @@ def test_an_exception_before_the_request_is_dispatched_is_handled_with_a_session
     """Of a receiver of Flask's first signal: its error handler is the first to ask for one."""
     shop.keep("one")
     shop.app.testing = True  # in strict mode an exception is remembered, from the first request on
-    assert shop.get("/").status_code == 404
     shop.app.register_error_handler(FaultError, lambda _error: (texts(shop.session), 418))
+    assert shop.get("/").status_code == 404
 
     def fail(_app: Flask) -> None:
         raise FaultError
