@@ -7,6 +7,8 @@ import logging
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
+from flask import abort
+
 from flask_reqsession.atomic_requests import AtomicRequests, is_atomic
 from flask_reqsession.contexts import (
     EXTENSION_KEY,
@@ -105,6 +107,7 @@ class RequestScopedSessionManager:
         self.keeper: UnitKeeper = UnitKeeper(databases, Recordings(self), self)
         self.keeper.observer.twophase = twophase
         self.keeper.observer.allows_many_writers = multiple_binds == "allow"
+        self.keeper.observer.memory.abort = abort
         binding = Binding(self.keeper)
         self.transactional: Transactional = Transactional(binding)
         self.with_request_session: WithRequestSession = WithRequestSession(binding)

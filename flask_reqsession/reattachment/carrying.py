@@ -8,7 +8,7 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from flask_reqsession.reattachment.copies import copy_columns, copy_references
 from flask_reqsession.reattachment.graph import history_of
-from flask_reqsession.reattachment.refreshing import outdated, refresh_columns
+from flask_reqsession.reattachment.refreshing import load_where_awaited, outdated, refresh_columns
 from flask_reqsession.reattachment.writing import relink
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _copy_and_relink(decisions: Decisions) -> None:
         loaded, committed = instance_dict(instance), instance_state(instance).committed_state
         for relationship in instance_state(instance).mapper.relationships:
             if relationship.key in loaded or relationship.key in committed:
-                relink(instance, relationship, decisions.target)
+                relink(instance, relationship, decisions.target, decisions.stays)
 
 
 def _drop_queues(decisions: Decisions, session: Session) -> None:
@@ -88,8 +88,11 @@ def _write_changes(decisions: Decisions, session: Session) -> None:
 
 
 def _expire(decisions: Decisions, session: Session) -> None:
-    for instance, name in decisions.expired:
-        session.expire(instance, [name])
+    expired = list(decisions.expired)
     for state in decisions.fresh:
-        if (instance := state.obj()) is not None and (names := outdated(instance)):
-            session.expire(instance, names)
+        if (instance := state.obj()) is not None:
+            expired += [(instance, name) for name in outdated(instance, decisions.members)]
+    for instance, name in expired:
+        session.expire(instance, [name])
+    if expired:
+        load_where_awaited(session, expired)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm.attributes import instance_state
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import InstanceState
+    from sqlalchemy.orm import InstanceState, RelationshipProperty
 
+    from flask_reqsession.reattachment.membership import Members
     from flask_reqsession.reattachment.merging import Merge, Write
     from flask_reqsession.reattachment.refreshing import Values
     from flask_reqsession.reattachment.refusals import Place
@@ -44,10 +45,20 @@ class Decisions:
     writes: list[Write] = field(default_factory=list["Write"])
     """What is written to the replacements because of them."""
 
+    kept: set[tuple[InstanceState[object], str]] = field(
+        default_factory=set["tuple[InstanceState[object], str]"]
+    )
+    """The attributes of replacements in which the session has the last word."""
+
     fresh: dict[InstanceState[object], Values] = field(
         default_factory=dict["InstanceState[object]", "Values"]
     )
     """What instances are refreshed with."""
+
+    members: Members = field(
+        default_factory=dict["tuple[InstanceState[object], str]", "set[object]"]
+    )
+    """What belongs to their collections by now."""
 
     expired: list[tuple[object, str]] = field(default_factory=list[tuple[object, str]])
     """Changes of references that give way to what the database has."""
@@ -55,6 +66,14 @@ class Decisions:
     def target(self, instance: object) -> object:
         """Return what stands for an instance in the session, often the instance itself."""
         return self.targets.get(instance_state(instance), instance)
+
+    def stays(self, child: object, relationship: RelationshipProperty[object]) -> bool:
+        """Tell whether a member of a collection stays where the session has it.
+
+        The other side of the relationship is the child's own reference.
+        """
+        reverse = relationship.back_populates
+        return reverse is not None and (instance_state(child), reverse) in self.kept
 
     def place_of(self, instance: object) -> Place:
         """Return where the call has an instance, or what is replaced by it; nowhere if related."""

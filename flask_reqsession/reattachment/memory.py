@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from werkzeug.exceptions import abort
 
 from flask_reqsession.reattachment.deletions import DeletedRows
 from flask_reqsession.reattachment.graph import Graph
@@ -11,8 +13,18 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
 
+class Abort(Protocol):
+    """What ends a request with the answer of a status code: ``werkzeug.exceptions.abort``."""
+
+    def __call__(self, code: int, /) -> NoReturn:
+        """Raise the exception for the code."""
+        ...
+
+
 class Memory:
     """What is known of sessions and mapped classes; one object serves a whole application.
+
+    ``abort`` answers where ``missing="404"``.
 
     Without a memory that watches the session, a row that its running transaction deleted is known
     only by the deleted instance itself, not by other, detached instances of the row. (Nothing is
@@ -26,9 +38,10 @@ class Memory:
     >>> memory.watch(make_session)
     """
 
-    __slots__ = ("deleted", "graph")
+    __slots__ = ("abort", "deleted", "graph")
 
     def __init__(self) -> None:
+        self.abort: Abort = abort
         self.deleted: DeletedRows = DeletedRows()
         self.graph: Graph = Graph()
 

@@ -24,6 +24,7 @@ from flask_reqsession.reattachment.changes import (
 from flask_reqsession.reattachment.graph import is_never_loaded
 from flask_reqsession.reattachment.writing import (
     Resolve,
+    Stays,
     add_member,
     remove_member,
     write_column,
@@ -84,23 +85,30 @@ class Merge:
         return UNKNOWN not in versions and versions[0] != versions[1]
 
     def writes(self, resolve: Resolve, prefer: str) -> tuple[list[Write], list[str]]:
-        """Return what is to be written to the holder, and the names of conflicting attributes.
+        """Return which values are to be set in the holder, and which attributes conflict.
 
-        ``prefer`` says whose value counts in a conflict: ``"argument"``, ``"session"``, or
-        ``"raise"``, which lists the conflict.
+        Of these only the values that ``prefer="argument"`` lets through are among the first.
         """
         writes: list[Write] = []
         conflicts: list[str] = []
         for change in self.changes:
             if isinstance(change, MembersChange):
-                writes += _member_writes(change, self.holder, resolve)
                 continue
             differs, conflicting = self._compare(change, resolve)
-            if conflicting and prefer == "raise":
+            if conflicting:
                 conflicts.append(change.name)
-            elif differs and not (conflicting and prefer == "session"):
+            if differs and (prefer == "argument" or not conflicting):
                 writes.append(_write_of(change, self.holder, resolve))
         return writes, conflicts
+
+    def member_writes(self, resolve: Resolve, stays: Stays) -> list[Write]:
+        """Return which members are to be added to, and removed from, the holder's collections."""
+        return [
+            write
+            for change in self.changes
+            if isinstance(change, MembersChange)
+            for write in _member_writes(change, self.holder, resolve, stays)
+        ]
 
     def _compare(
         self, change: ColumnChange | ReferenceChange, resolve: Resolve
@@ -205,14 +213,16 @@ def _write_of(change: ColumnChange | ReferenceChange, holder: object, resolve: R
     return write_reference, holder, change.name, value
 
 
-def _member_writes(change: MembersChange, holder: object, resolve: Resolve) -> Iterable[Write]:
+def _member_writes(
+    change: MembersChange, holder: object, resolve: Resolve, stays: Stays
+) -> Iterable[Write]:
     for member in change.removed:
         target = resolve(member)
         if target is not None and not _has_moved(target, holder, change.relationship):
             yield remove_member, holder, change.name, target
     for member in change.added:
         target = resolve(member)
-        if target is not None:
+        if target is not None and not stays(target, change.relationship):
             yield add_member, holder, change.name, target
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy.orm.attributes import instance_state
-from werkzeug.exceptions import abort
 
 from flask_reqsession.reattachment.changes import changes_of, newly_related
 from flask_reqsession.reattachment.copies import blank_of
 from flask_reqsession.reattachment.decisions import Decisions
 from flask_reqsession.reattachment.merging import SETTERS, Merge
-from flask_reqsession.reattachment.refreshing import fresh_values
+from flask_reqsession.reattachment.refreshing import read_anew
 from flask_reqsession.reattachment.refusals import conflicting, refusal, stale
 from flask_reqsession.reattachment.renewing import instances_of, renew
 from flask_reqsession.reattachment.standing import (
@@ -57,7 +56,9 @@ def decide(
             # What is read brings instances into the session, so that everything is decided anew.
             read += [getattr(holder, name) for holder, name in unread]
     if options.refresh:
-        renew(decisions, options, fresh_values(session, instances_of(decisions)))
+        fresh = read_anew(session, instances_of(decisions))
+        decisions.members = fresh.members
+        renew(decisions, options, fresh.rows, memory.abort)
     _compare(decisions, options)
     return decisions
 
@@ -73,17 +74,22 @@ def _compare(decisions: Decisions, options: ReattachOptions) -> None:
         if merge.is_stale():
             raise stale(merge.argument, place)
         writes, conflicts = merge.writes(decisions.target, options.conflict)
-        if conflicts:
+        if conflicts and options.conflict == "raise":
             raise conflicting(merge.argument, conflicts, place)
+        if options.conflict == "session":
+            decisions.kept.update((state, name) for name in conflicts)
         decisions.writes += writes
         settled = {name: value for write, _, name, value in writes if write in SETTERS}
         planned.setdefault(state, {}).update(settled)
+    for merge, _ in decisions.merges:
+        decisions.writes += merge.member_writes(decisions.target, decisions.stays)
 
 
 class Survey:
     """One look at the arguments of a call and at everything that they have loaded. No SQL."""
 
     __slots__ = (
+        "_abort",
         "_claims",
         "_decisions",
         "_deleted",
@@ -98,6 +104,7 @@ class Survey:
         self._session = session
         self._options = options
         self._graph = memory.graph
+        self._abort = memory.abort
         deleted = memory.deleted
         self._deleted = deleted if session.hash_key in deleted.sessions else None
         self._decisions = Decisions([])
@@ -154,7 +161,7 @@ class Survey:
 
     def _leave_out(self, state: InstanceState[object]) -> None:
         if self._options.missing == "404":
-            abort(404)
+            self._abort(404)
         self._decisions.targets[state] = None
 
     def _step(self, instance: object, standing: Standing, holder: object, place: Place) -> Step:
@@ -189,9 +196,8 @@ class Survey:
                 state = instance_state(instance)
                 standing, _ = standing_of(instance, state, session, claims, deleted)
                 if standing is GONE and not is_added and not _is_wanted(instance, parent):
-                    self._decisions.targets.setdefault(
-                        state, None
-                    )  # it stays behind with its parent
+                    # It stays behind with its parent.
+                    self._decisions.targets.setdefault(state, None)
                 elif standing.unchanged is not KEEP:
                     step = self._judge(instance, place, relationship)
                     if step is ATTACH and not (cascades and is_added):
@@ -212,4 +218,4 @@ def _is_changed_elsewhere(instance: object, state: InstanceState[object]) -> boo
 def _is_wanted(instance: object, parent: object) -> bool:
     """Whether a change would be lost without an instance: of its own, or one to lead to it."""
     related = newly_related(parent)
-    return instance_state(instance).modified or any(each is instance for each in related)
+    return bool(changes_of(instance)) or any(each is instance for each in related)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlalchemy import Null, select, tuple_
-from sqlalchemy.orm import RelationshipDirection
+from sqlalchemy import Null, or_, select, tuple_
+from sqlalchemy.orm import RelationshipDirection, load_only, selectinload
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 
 from flask_reqsession.reattachment.graph import is_never_loaded
+from flask_reqsession.reattachment.membership import Members, Watched, is_complete
 from flask_reqsession.reattachment.writing import forget_composites
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 
 Values: TypeAlias = dict[str, object]
@@ -23,42 +24,74 @@ CHUNK: Final = 500
 """Rows for one SELECT: databases limit the parameters of a statement."""
 
 
-def fresh_values(
-    session: Session, instances: Iterable[object]
-) -> dict[InstanceState[object], Values]:
-    """Return the present rows of saved instances; those that are gone are not in it.
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a refresh has read."""
+
+    rows: dict[InstanceState[object], Values]
+    """The present rows of the instances; those that are gone are not in it."""
+    members: Members
+    """What belongs to their collections by now, where that was read with the rows."""
+
+
+def read_anew(session: Session, instances: Sequence[object]) -> Fresh:
+    """Return the present rows of saved instances, in one SELECT for each mapped class.
 
     Nothing is flushed, and no instance is touched.
     """
+    watched = Watched(instances)
     by_mapper: dict[Mapper[object], list[InstanceState[object]]] = {}
     for instance in instances:
         state = instance_state(instance)
         by_mapper.setdefault(state.mapper, []).append(state)
+    for mapper in watched.mappers:
+        by_mapper.setdefault(mapper, [])
     found: dict[InstanceState[object], Values] = {}
     with session.no_autoflush:
         for mapper, states in by_mapper.items():
-            rows = _rows(session, mapper, states)
+            rows = _rows(session, mapper, states, watched)
             found.update((s, rows[s.identity]) for s in states if s.identity in rows)
-    return found
+    return Fresh(found, watched.found)
 
 
 def _rows(
-    session: Session, mapper: Mapper[object], states: Sequence[InstanceState[object]]
+    session: Session,
+    mapper: Mapper[object],
+    states: Sequence[InstanceState[object]],
+    watched: Watched,
 ) -> dict[object, Values]:
     model: Any = mapper.class_
     keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    names = list(dict.fromkeys([*keys, *_names(mapper, states)]))
+    foreign = watched.keys(mapper)
+    names = list(dict.fromkeys([*keys, *foreign, *_names(mapper, states)]))
     statement = select(*(getattr(model, name) for name in names))
-    key: Any = getattr(model, keys[0])
-    if len(keys) > 1:
-        key = tuple_(*(getattr(model, name) for name in keys))
-    identities: list[tuple[object, ...]] = [state.identity or () for state in states]
-    wanted = identities if len(keys) > 1 else [identity[0] for identity in identities]
+    key, wanted = _keys_of(mapper, states)
+    asked = [(key, wanted), *((getattr(model, name), foreign[name]) for name in foreign)]
     rows: dict[object, Values] = {}
-    for start in range(0, len(wanted), CHUNK):
-        for row in session.execute(statement.where(key.in_(wanted[start : start + CHUNK]))):
-            rows[tuple(row[: len(keys)])] = dict(zip(names, row, strict=True))
+    for start in range(0, max(len(values) for _, values in asked), CHUNK):
+        chunks = [(column, values[start : start + CHUNK]) for column, values in asked]
+        condition = or_(*(column.in_(values) for column, values in chunks if values))
+        for row in session.execute(statement.where(condition)):
+            identity = tuple(row[: len(keys)])
+            rows[identity] = dict(zip(names, row, strict=True))
+            watched.note(mapper, identity, rows[identity])
     return rows
+
+
+def _key_attributes(mapper: Mapper[Any]) -> list[Any]:
+    names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    return [getattr(mapper.class_, name) for name in names]
+
+
+def _keys_of(
+    mapper: Mapper[Any], states: Iterable[InstanceState[object]]
+) -> tuple[Any, list[object]]:
+    """Return what to compare with the identities of instances, and the identities."""
+    attributes = _key_attributes(mapper)
+    identities: list[tuple[object, ...]] = [state.identity or () for state in states]
+    if len(attributes) == 1:
+        return attributes[0], [identity[0] for identity in identities]
+    return tuple_(*attributes), [*identities]
 
 
 def _names(mapper: Mapper[object], states: Sequence[InstanceState[object]]) -> Iterator[str]:
@@ -81,7 +114,7 @@ def refresh_columns(state: InstanceState[object], values: Values) -> None:
     state.manager.dispatch.refresh(state, None, names)
 
 
-def outdated(instance: object) -> list[str]:
+def outdated(instance: object, members: Members) -> list[str]:
     """Return the loaded relationships that may lead elsewhere by now; changed ones never do."""
     state, loaded = instance_state(instance), instance_dict(instance)
     return [
@@ -91,6 +124,7 @@ def outdated(instance: object) -> list[str]:
         and relationship.key not in state.committed_state
         and not is_never_loaded(relationship)
         and not _leads_to_its_key(instance, relationship)
+        and not is_complete(instance, relationship.key, members)
     ]
 
 
@@ -108,3 +142,20 @@ def _leads_to_its_key(instance: object, relationship: RelationshipProperty[objec
         if value != key:
             return False
     return True
+
+
+def load_where_awaited(session: Session, expired: Iterable[tuple[object, str]]) -> None:
+    """Load expired relationships now if reading them later could not wait for the database."""
+    by_name: dict[tuple[Mapper[Any], str], list[InstanceState[object]]] = {}
+    for instance, name in expired:
+        state = instance_state(instance)
+        by_name.setdefault((state.mapper, name), []).append(state)
+    for (mapper, name), states in by_name.items():
+        if not session.get_bind(mapper).dialect.is_async:
+            continue
+        model: Any = mapper.class_
+        key, wanted = _keys_of(mapper, states)
+        relationship = selectinload(getattr(model, name))
+        statement = select(model).options(load_only(*_key_attributes(mapper)), relationship)
+        for start in range(0, len(wanted), CHUNK):
+            session.scalars(statement.where(key.in_(wanted[start : start + CHUNK]))).all()

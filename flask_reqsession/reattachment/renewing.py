@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm.attributes import instance_state
-from werkzeug.exceptions import abort
 
 from flask_reqsession.reattachment.changes import (
     UNKNOWN,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from flask_reqsession.reattachment.choices import ReattachOptions
     from flask_reqsession.reattachment.decisions import Decisions
+    from flask_reqsession.reattachment.memory import Abort
     from flask_reqsession.reattachment.refreshing import Values
 
 
@@ -42,6 +42,7 @@ def renew(
     decisions: Decisions,
     options: ReattachOptions,
     rows: Mapping[InstanceState[object], Values],
+    abort: Abort,
 ) -> None:
     """Decide what the rows mean for the instances that the call will see.
 
@@ -50,13 +51,13 @@ def renew(
     """
     for instance in instances_of(decisions):
         if instance_state(instance) not in rows:
-            _lose(instance, decisions, options)
+            _lose(instance, decisions, options, abort)
     for instance in instances_of(decisions):
         state = instance_state(instance)
         decisions.fresh[state] = _outdated_part(instance, rows[state], decisions, options)
 
 
-def _lose(instance: object, decisions: Decisions, options: ReattachOptions) -> None:
+def _lose(instance: object, decisions: Decisions, options: ReattachOptions, abort: Abort) -> None:
     """Leave an instance out whose row is gone."""
     arguments = [each for each, _ in decisions.arguments if decisions.target(each) is instance]
     if arguments and options.missing == "404":

@@ -36,6 +36,10 @@ Resolve: TypeAlias = Callable[[object], object]
 """Gives what stands for an instance in the session: itself, another one, or None."""
 
 
+Stays: TypeAlias = "Callable[[object, RelationshipProperty[object]], bool]"
+"""Tells whether a member does not come into a collection, though it was added on the other side."""
+
+
 def write_column(instance: object, name: str, value: object) -> None:
     """Set a column attribute without events, as a change of what it is now."""
     state, loaded = instance_state(instance), instance_dict(instance)
@@ -98,7 +102,9 @@ def remove_member(instance: object, name: str, member: object) -> None:
         adapter.remove_with_event(member)
 
 
-def relink(instance: object, relationship: RelationshipProperty[object], resolve: Resolve) -> None:
+def relink(
+    instance: object, relationship: RelationshipProperty[object], resolve: Resolve, stays: Stays
+) -> None:
     """Let a relationship lead to what stands for its instances; its changes stay its changes."""
     name = relationship.key
     history = history_of(instance, name)
@@ -107,11 +113,11 @@ def relink(instance: object, relationship: RelationshipProperty[object], resolve
     if not relationship.uselist:
         _relink_reference(instance, name, resolve)
     elif is_never_loaded(relationship):
-        _relink_unloaded(instance, name, resolve)
+        _relink_unloaded(instance, relationship, resolve, stays)
     elif (adapter := _adapter(instance, name)) is None:
         return  # what a back-reference queued
     elif name in instance_state(instance).committed_state:
-        _relink_changed(instance, name, adapter, resolve)
+        _relink_changed(instance, relationship, adapter, resolve, stays)
     else:
         refill(adapter, _resolved(adapter, resolve))
 
@@ -131,22 +137,35 @@ def _relink_reference(instance: object, name: str, resolve: Resolve) -> None:
     write_reference(instance, name, target)
 
 
-def _relink_unloaded(instance: object, name: str, resolve: Resolve) -> None:
+def _relink_unloaded(
+    instance: object, relationship: RelationshipProperty[object], resolve: Resolve, stays: Stays
+) -> None:
+    name = relationship.key
     history = history_of(instance, name)
     instance_state(instance).committed_state.pop(name)
-    for member in history.added:
-        add_member(instance, name, resolve(member))
-    for member in history.deleted:
-        remove_member(instance, name, resolve(member))
+    for target in _resolved(history.added, resolve):
+        if not stays(target, relationship):
+            add_member(instance, name, target)
+    for target in _resolved(history.deleted, resolve):
+        remove_member(instance, name, target)
 
 
 def _relink_changed(
-    instance: object, name: str, adapter: CollectionAdapter, resolve: Resolve
+    instance: object,
+    relationship: RelationshipProperty[object],
+    adapter: CollectionAdapter,
+    resolve: Resolve,
+    stays: Stays,
 ) -> None:
+    name = relationship.key
     history = history_of(instance, name)
-    current = _resolved(adapter, resolve)
     base = _resolved((*history.unchanged, *history.deleted), resolve)
-    added = _replacements(history.added, resolve)
+    current = [
+        each
+        for each in _resolved(adapter, resolve)
+        if _in(base, each) or not stays(each, relationship)
+    ]
+    added = [each for each in _replacements(history.added, resolve) if _in(current, each)]
     removed = _replacements(history.deleted, resolve)
     quiet = [each for each in current if not _in(added, each) or _in(base, each)]
     quiet += [each for each in removed if not _in(quiet, each)]

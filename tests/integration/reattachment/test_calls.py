@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
+from flask import Flask
 from sqlalchemy.orm import selectinload
+from werkzeug.exceptions import NotFound
 
 from flask_reqsession import DatabaseManager, MissingRowError, RequestScopedSessionManager, Retry
 from tests.integration.reattachment.shop import Account, Folder, Note, Order, Person, Shop
+from tests.never import never
 from tests.servers.connections import Rows, async_url_of
 
 T = TypeVar("T")
@@ -248,3 +251,60 @@ def test_collections_that_are_never_loaded_are_remembered(shop: Shop, rows: Rows
         (7,),
         (10,),
     ]
+
+
+class Gone(NotFound):
+    """The app's own answer to what is not there."""
+
+    description = "sold out"
+
+
+@pytest.mark.rule("R9")
+@pytest.mark.parametrize("own", [False, True])
+def test_a_missing_row_is_answered_by_the_app(shop: Shop, *, own: bool) -> None:
+    """As ``flask.abort(404)`` would, with the app's own exceptions; outside of an app, too."""
+    app = Flask("shop")
+    if own:
+        app.aborter.mapping[404] = Gone
+    manager = RequestScopedSessionManager(shop.url, app)
+    person = shop.load(Person, 2)
+    with shop.session.begin() as other:
+        other.delete(other.get_one(Person, 2))
+
+    @app.get("/")
+    @manager.transactional
+    @manager.reattach_args(refresh=True, missing="404")
+    def index(person: Person = person) -> str:
+        return never(person.name)
+
+    response = app.test_client().get("/")
+    assert response.status_code == 404
+    assert ("sold out" in response.text) == own
+    with manager.unit_of_work(), pytest.raises(NotFound) as raised:
+        index()
+    assert type(raised.value) is NotFound
+    manager.databases.dispose()
+
+
+@pytest.mark.rule("R9", "T50")
+def test_what_a_refresh_expires_can_be_read_in_both_colours(colour: Colour, shop: Shop) -> None:
+    """Where a lazy load can't be awaited it is loaded before the call."""
+    options = [selectinload(Folder.linked), selectinload(Folder.owner)]
+    folder = shop.load(Folder, 1, *options)
+    person = shop.load(Person, 1, selectinload(Person.orders))
+    with shop.session.begin() as other:
+        changed = other.get_one(Folder, 1)
+        changed.owner_id = 2
+        changed.linked = [other.get_one(Folder, 2)]
+        other.add(Order(id=7, total=0, person_id=1))
+
+    async def read(folder: Folder, person: Person) -> list[object]:
+        owner = folder.owner
+        assert owner is not None
+        orders = [order.id for order in person.orders]
+        return [owner.name, [each.id for each in folder.linked], orders]
+
+    def decorated(body: Body) -> Body:
+        return colour.manager.reattach_args(refresh=True)(body)
+
+    assert colour.call(read, decorated, folder, person) == ["bob", [2], [1, 2, 7]]

@@ -1,0 +1,238 @@
+"""Random gardens: whole graphs with collections, histories on both sides, and every option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, StaticPool, create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_dict
+from sqlalchemy.orm.exc import StaleDataError
+
+from flask_reqsession.errors import ReattachError
+from flask_reqsession.reattachment import Memory, ReattachOptions, attach
+from tests.integration.reattachment import gardening
+from tests.integration.reattachment.garden import (
+    ALL,
+    NODES,
+    TAGS,
+    Base,
+    Garden,
+    Node,
+    Rows,
+    model_of,
+)
+from tests.integration.reattachment.gardening import Outcome, predict
+
+NUMBER = st.sampled_from(ALL)
+NODE = st.sampled_from(NODES)
+TAG = st.sampled_from(TAGS)
+VALUE = st.integers(0, 2)
+EDITS = st.lists(
+    st.one_of(
+        st.tuples(st.just("a"), NUMBER, VALUE, TAG),
+        st.tuples(st.sampled_from(["move", "join"]), NODE, VALUE, TAG),
+        st.tuples(st.sampled_from(["link", "link from its other side"]), NODE, VALUE, TAG),
+    ),
+    max_size=4,
+)
+OUTSIDE = st.lists(st.tuples(st.sampled_from(["a", "delete"]), NUMBER, VALUE, TAG), max_size=2)
+INSIDE = st.lists(
+    st.tuples(st.sampled_from(["load", "a", "move", "delete"]), NUMBER, VALUE), max_size=4
+)
+
+
+@dataclass
+class History:
+    """What happened before the call, and what it is called with."""
+
+    parents: list[int]
+    linked: set[tuple[int, int]]
+    edits: list[tuple[str, int, int, int]]
+    outside: list[tuple[str, int, int, int]]
+    inside: list[tuple[str, int, int]]
+    flushed: bool
+    conflict: str
+    passed: list[int]
+
+
+HISTORIES = st.builds(
+    History,
+    parents=st.lists(VALUE, min_size=3, max_size=3),
+    linked=st.sets(st.sampled_from([(node, tag) for node in NODES for tag in TAGS])),
+    edits=EDITS,
+    outside=OUTSIDE,
+    inside=INSIDE,
+    flushed=st.booleans(),
+    conflict=st.sampled_from(["raise", "raise", "argument", "session"]),
+    passed=st.lists(NUMBER, min_size=1, max_size=3),
+)
+CHECKED = settings(
+    max_examples=1500,
+    phases=[__import__("hypothesis").Phase.generate, __import__("hypothesis").Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Give one database to all examples; each fills it anew."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def garden(engine: Engine) -> Iterator[Garden]:
+    """Give the garden."""
+    garden = Garden(engine)
+    yield garden
+    garden.close()
+
+
+def edit(graph: dict[int, Any], rows: Rows, steps: list[tuple[str, int, int, int]]) -> None:
+    """Change instances and ``rows`` alike."""
+    for kind, number, value, tag in steps:
+        if kind == "a":
+            graph[number].a = rows.a[number] = value
+        elif kind in {"move", "join"}:
+            parent = value if 0 < value < number else None
+            if kind == "join" and parent is not None:
+                if graph[number] not in graph[parent].children:
+                    graph[parent].children.append(graph[number])
+            else:
+                graph[number].parent = graph.get(parent or 0)
+            rows.parents[number] = parent
+        else:
+            one, other = graph[number].tags, graph[tag]
+            if kind != "link":
+                one, other = graph[tag].nodes, graph[number]
+            one.remove(other) if other in one else one.append(other)
+            rows.links ^= {(number, tag)}
+
+
+def work(session: Session, own: Rows, history: History) -> tuple[list[Any], set[int], set[str]]:
+    """Let the session load, change and delete.
+
+    Return its instances, what it deleted, and the columns that it changed, perhaps back again.
+    """
+    kept: list[Any] = []
+    deleted, touched = set[int](), set[str]()
+    for kind, number, value in history.inside:
+        instance: Any = session.get(model_of(number), number)
+        if instance is None:
+            continue
+        kept.append(instance)
+        if kind == "a":
+            touched.add(gardening.column(number, "a"))
+            instance.a = own.a[number] = value
+        elif kind == "move" and number in NODES:
+            touched.add("node.parent_id")
+            parent = value if 0 < value < number and value in own.a else None
+            instance.parent = None if parent is None else session.get(Node, parent)
+            own.parents[number] = parent
+        elif kind == "delete":
+            session.delete(instance)
+            session.flush()
+            own.remove(number)
+            deleted.add(number)
+    if history.flushed:
+        session.flush()
+    kept += list(session)
+    return kept, deleted, touched
+
+
+@pytest.mark.rule("R4", "R5", "R7", "R8", "R10", "R13", "R15")
+@CHECKED
+@given(history=HISTORIES)
+def test_whole_graphs_keep_the_rules(garden: Garden, history: History) -> None:
+    """Collections, versions, deletes: no INSERT, nothing lost, nothing back, all or nothing."""
+    rows = garden.fill(history.parents, history.linked)
+    with garden.make() as loading:
+        graph = garden.load(loading)
+    now = rows.copy()
+    edit(graph, now, history.edits)
+    committed = rows.copy()
+    garden.change(committed, history.outside)
+
+    memory = Memory()
+    with garden.make() as session:
+        memory.watch(session)
+        own = committed.copy()
+        kept, deleted, touched = work(session, own, history)
+        held = {each.id: getattr(each, "version", 0) for each in session}
+        situation = gardening.Garden(
+            rows, now, committed, own, held, deleted, conflict=history.conflict
+        )
+        outcome = predict(situation, history.passed)
+        garden.sql.clear()
+        options: Any = ReattachOptions(conflict=history.conflict)  # type: ignore[arg-type]
+        arguments = [graph[number] for number in history.passed]
+        if outcome.refusals:
+            check_refusal(session, arguments, memory, options, outcome)
+            assert not any(each in session for each in graph.values())
+            outcome = Outcome(rows=own)
+        else:
+            results = attach(session, arguments, memory=memory, options=options)
+            check_results(session, arguments, results, outcome)
+            assert all(sql.startswith("SELECT") for sql in garden.sql)
+            assert not garden.sql or any(situation.changes(n) for n in held)
+            garden.sql.clear()
+        outcome.written |= touched
+        commit(session, garden, outcome)
+        del kept
+
+
+def check_refusal(
+    session: Session, arguments: list[Any], memory: Memory, options: Any, outcome: Outcome
+) -> None:
+    """One of the predicted errors, and no other."""
+    with pytest.raises((ReattachError, StaleDataError)) as refused:
+        attach(session, arguments, memory=memory, options=options)
+    assert refused.typename in outcome.refusals
+    event(refused.typename)
+
+
+def check_results(
+    session: Session, arguments: list[Any], results: list[Any], outcome: Outcome
+) -> None:
+    """Every argument has its place, and whatever it leads to is in the session."""
+    assert [each.id for each in results] == [instance_dict(each)["id"] for each in arguments]
+    waiting, seen = list(results), set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        assert each in session
+        for name in ("parent", "children", "tags", "nodes"):
+            value = instance_dict(each).get(name)
+            waiting += value if isinstance(value, list) else [value] * (value is not None)
+    event(f"{len(outcome.reached)} instances")
+
+
+def commit(session: Session, garden: Garden, outcome: Outcome) -> None:
+    """Commit: the rows are those of the model, and only what was changed was written."""
+    if outcome.fails:
+        event("fails")
+        with pytest.raises(StaleDataError):
+            session.commit()
+        session.rollback()
+        return
+    session.commit()
+    inserts = [sql for sql in garden.sql if sql.startswith("INSERT")]
+    assert all(sql.startswith("INSERT INTO node_tag") for sql in inserts)
+    assert garden.columns_written() <= outcome.written
+    found = garden.rows()
+    assert (found.a, found.parents, found.links) == (
+        outcome.rows.a,
+        outcome.rows.parents,
+        outcome.rows.links,
+    )
