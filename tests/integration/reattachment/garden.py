@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     ForeignKey,
     Table,
@@ -164,40 +165,35 @@ class Garden:
         tags = session.scalars(select(Tag).options(selectinload(Tag.nodes))).all()
         return {each.id: each for each in (*found, *tags)}
 
-    def change(self, rows: Rows, steps: list[tuple[str, int, int, int]]) -> None:
+    def change(
+        self,
+        rows: Rows,
+        steps: list[tuple[str, int, int, int]],
+        connection: Connection | None = None,
+    ) -> None:
         """Change the database and ``rows`` behind everybody's back."""
-        with self.engine.begin() as connection:
-            for kind, number, value, tag in steps:
-                if number not in rows.a:
-                    continue
-                model: Any = model_of(number)
-                if kind == "delete":
-                    connection.execute(
-                        update(Node).where(Node.parent_id == number).values(parent_id=None)
-                    )
-                    column = links.c.node_id if model is Node else links.c.tag_id
-                    connection.execute(links.delete().where(column == number))
-                    connection.execute(delete(model).where(model.id == number))
-                    rows.remove(number)
-                elif kind == "a":
-                    connection.execute(update(model).where(model.id == number).values(a=value))
-                    rows.a[number] = value
-                    if model is Node:
-                        self._count(connection, rows, number)
-                elif kind == "move" and model is Node and (not value or value in rows.a):
-                    parent = value if 0 < value < number else None
-                    connection.execute(
-                        update(Node).where(Node.id == number).values(parent_id=parent)
-                    )
-                    rows.parents[number] = parent
-                    self._count(connection, rows, number)
-                elif kind == "link" and model is Node and tag in rows.a:
-                    _toggle(connection, rows, (number, tag))
-
-    def _count(self, connection: Any, rows: Rows, number: int) -> None:
-        rows.versions[number] += 1
-        version = rows.versions[number]
-        connection.execute(update(Node).where(Node.id == number).values(version=version))
+        if connection is None:
+            with self.engine.begin() as own:
+                self.change(rows, steps, own)
+            return
+        for kind, number, value, tag in steps:
+            if number not in rows.a:
+                continue
+            model: Any = model_of(number)
+            if kind == "delete":
+                _delete(connection, rows, number)
+            elif kind == "a":
+                connection.execute(update(model).where(model.id == number).values(a=value))
+                rows.a[number] = value
+                if model is Node:
+                    _count(connection, rows, number)
+            elif kind == "move" and model is Node:
+                parent = value if 0 < value < number and value in rows.a else None
+                connection.execute(update(Node).where(Node.id == number).values(parent_id=parent))
+                rows.parents[number] = parent
+                _count(connection, rows, number)
+            elif kind == "link" and model is Node and tag in rows.a:
+                _toggle(connection, rows, (number, tag))
 
     def rows(self) -> Rows:
         """Return what is committed."""
@@ -221,7 +217,7 @@ class Garden:
         return found - {"node.version"}
 
 
-def _toggle(connection: Any, rows: Rows, link: tuple[int, int]) -> None:
+def _toggle(connection: Connection, rows: Rows, link: tuple[int, int]) -> None:
     node, tag = link
     if link in rows.links:
         here = (links.c.node_id == node) & (links.c.tag_id == tag)
@@ -229,3 +225,18 @@ def _toggle(connection: Any, rows: Rows, link: tuple[int, int]) -> None:
     else:
         connection.execute(links.insert().values(node_id=node, tag_id=tag))
     rows.links ^= {link}
+
+
+def _count(connection: Connection, rows: Rows, number: int) -> None:
+    rows.versions[number] += 1
+    version = rows.versions[number]
+    connection.execute(update(Node).where(Node.id == number).values(version=version))
+
+
+def _delete(connection: Connection, rows: Rows, number: int) -> None:
+    model: Any = model_of(number)
+    connection.execute(update(Node).where(Node.parent_id == number).values(parent_id=None))
+    column = links.c.node_id if model is Node else links.c.tag_id
+    connection.execute(links.delete().where(column == number))
+    connection.execute(delete(model).where(model.id == number))
+    rows.remove(number)

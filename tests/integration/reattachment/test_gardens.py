@@ -72,12 +72,7 @@ HISTORIES = st.builds(
     conflict=st.sampled_from(["raise", "raise", "argument", "session"]),
     passed=st.lists(NUMBER, min_size=1, max_size=3),
 )
-CHECKED = settings(
-    max_examples=1500,
-    phases=[__import__("hypothesis").Phase.generate, __import__("hypothesis").Phase.shrink],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
-)
+CHECKED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @pytest.fixture(scope="module")
