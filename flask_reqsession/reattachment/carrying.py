@@ -9,6 +9,7 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 from flask_reqsession.reattachment.copies import copy_columns, copy_references
 from flask_reqsession.reattachment.graph import history_of
 from flask_reqsession.reattachment.refreshing import load_where_awaited, outdated, refresh_columns
+from flask_reqsession.reattachment.renewing import instances_of
 from flask_reqsession.reattachment.writing import relink
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def _write_changes(decisions: Decisions, session: Session) -> None:
 
 def _expire(decisions: Decisions, session: Session) -> None:
     expired = list(decisions.expired)
-    for state in decisions.fresh:
-        if (instance := state.obj()) is not None:
+    if decisions.fresh:
+        for instance in instances_of(decisions):
             expired += [(instance, name) for name in outdated(instance, decisions.members)]
     for instance, name in expired:
         session.expire(instance, [name])

@@ -72,8 +72,7 @@ class Decisions:
 
         The other side of the relationship is the child's own reference.
         """
-        reverse = relationship.back_populates
-        return reverse is not None and (instance_state(child), reverse) in self.kept
+        return (instance_state(child), relationship.back_populates) in self.kept
 
     def place_of(self, instance: object) -> Place:
         """Return where the call has an instance, or what is replaced by it; nowhere if related."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Mapper, RelationshipDirection
@@ -40,7 +40,7 @@ class Watched:
             name = relationship.key
             if name not in loaded or name in state.committed_state or not _is_told(relationship):
                 continue
-            ((local, remote),) = relationship.local_remote_pairs or ()
+            local, remote = _pairs(relationship)[0]
             value = loaded.get(state.mapper.get_property_by_column(local).key)
             if value is not None:
                 key = relationship.mapper.get_property_by_column(remote).key
@@ -66,18 +66,24 @@ class Watched:
 
 def _is_told(relationship: RelationshipProperty[Any]) -> bool:
     mapper = relationship.mapper
-    pairs = relationship.local_remote_pairs or ()
+    pairs = _pairs(relationship)
+    # Its type is SQLAlchemy's, and has no parameters.
+    kind = cast("object", relationship.collection_class)  # pyright: ignore[reportUnknownMemberType]
     return (
         relationship.direction is RelationshipDirection.ONETOMANY
         and relationship.lazy not in {"dynamic", "write_only"}
         and relationship.uselist is True
-        and relationship.collection_class in {None, list, set}
+        and kind in {None, list, set}
         and mapper.polymorphic_on is None
         and mapper.inherits is None
         and len(pairs) == 1
         and _is_ordered_by_key(relationship)
         and _is_joined_by(relationship.primaryjoin, *pairs[0])
     )
+
+
+def _pairs(relationship: RelationshipProperty[Any]) -> Sequence[tuple[Any, Any]]:
+    return relationship.local_remote_pairs or ()
 
 
 def _is_ordered_by_key(relationship: RelationshipProperty[Any]) -> bool:

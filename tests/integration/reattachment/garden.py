@@ -163,7 +163,8 @@ class Garden:
         """Return all nodes and tags with all that is related."""
         found = session.scalars(select(Node).options(*loaded_whole())).all()
         tags = session.scalars(select(Tag).options(selectinload(Tag.nodes))).all()
-        return {each.id: each for each in (*found, *tags)}
+        every: list[Any] = [*found, *tags]
+        return {each.id: each for each in every}
 
     def change(
         self,
@@ -200,12 +201,12 @@ class Garden:
         with self.engine.connect() as connection:
             nodes = connection.execute(select(Node.id, Node.a, Node.version, Node.parent_id)).all()
             tags = connection.execute(select(Tag.id, Tag.a)).all()
-            found = connection.execute(select(links)).all()
+            linked = connection.execute(select(links)).all()
         return Rows(
-            {number: a for number, a, *_ in [*nodes, *tags]},
+            {row[0]: row[1] for row in nodes} | {row[0]: row[1] for row in tags},
             {number: parent for number, _, _, parent in nodes},
             {number: version for number, _, version, _ in nodes},
-            {(node, tag) for node, tag in found},
+            {(node, tag) for node, tag in linked},
         )
 
     def columns_written(self) -> set[str]:

@@ -148,7 +148,7 @@ def _merge(garden: Garden, number: int, outcome: Outcome) -> None:
         is_updated = True
         outcome.written.add(column(number, name))
         target = outcome.rows.a if name == "a" else outcome.rows.parents
-        target[number] = wanted[number]  # type: ignore[index, assignment]
+        target[number] = wanted[number]  # type: ignore[assignment]
     if is_updated:
         known = garden.committed.versions.get(number, 0)
         is_old = not is_held and known != start_version

@@ -305,36 +305,3 @@ def test_a_copy_of_a_missing_row_is_left_out(shop: Shop, session: Session) -> No
 
         assert shop.attach(session, foreign, refresh=True, missing="none") is None
     assert list(session) == []
-
-
-@pytest.mark.rule("R9")
-def test_an_unchanged_collection_is_not_loaded_again(shop: Shop, session: Session) -> None:
-    """The rows of its members tell that it is complete; so do those of an empty one."""
-    people = [shop.load(Person, number, selectinload(Person.orders)) for number in (1, 2)]
-    write(shop, "UPDATE orders SET total = 5")
-
-    shop.attach(session, people, refresh=True)
-    assert len(shop.sql) == 2
-    assert [[order.total for order in person.orders] for person in people] == [[5, 5], []]
-    assert len(shop.sql) == 2
-
-
-@pytest.mark.rule("R9")
-@pytest.mark.parametrize(
-    ("sql", "wanted"),
-    [
-        ("UPDATE orders SET person_id = 2 WHERE id = 1", [[2], [1]]),
-        ("INSERT INTO orders (id, total, person_id) VALUES (7, 0, 2)", [[1, 2], [7]]),
-        ("DELETE FROM orders WHERE id = 1", [[2], []]),
-    ],
-)
-def test_a_changed_collection_is_loaded_anew(
-    shop: Shop, session: Session, sql: str, wanted: list[list[int]]
-) -> None:
-    """Members may have come, gone, or moved."""
-    people = [shop.load(Person, number, selectinload(Person.orders)) for number in (1, 2)]
-    write(shop, sql)
-
-    shop.attach(session, people, refresh=True)
-    assert len(shop.sql) == 2
-    assert [[order.id for order in person.orders] for person in people] == wanted
