@@ -11,7 +11,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession.errors import ReattachConflictError
 from flask_reqsession.reattachment import ArgumentPlan
-from tests.integration.reattachment.shop import Account, Order, Person, Shop
+from tests.integration.reattachment.shop import Account, Folder, Note, Order, Person, Shop
 from tests.servers.connections import Rows
 
 ANY = ArgumentPlan("pay", Signature([Parameter("args", Parameter.VAR_POSITIONAL)]))
@@ -265,3 +265,41 @@ def test_two_references_of_one_row_may_contradict_each_other(shop: Shop, session
 
     with pytest.raises(ReattachConflictError, match="person was changed"):
         shop.attach(session, [first, second])
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.parametrize("held", [[], [1], [2], [1, 2]])
+@pytest.mark.parametrize(("conflict", "wanted"), [("session", None), ("argument", 2)])
+def test_whose_reference_counts_holds_for_both_sides_of_a_relationship(
+    shop: Shop, session: Session, rows: Rows, held: list[int], conflict: str, wanted: int | None
+) -> None:
+    """The collection that the child came into has no say of its own."""
+    option = selectinload(Person.orders).selectinload(Order.person)
+    with shop.session() as other:
+        people = {number: other.get_one(Person, number, options=[option]) for number in (1, 2)}
+    people[1].orders[0].person = people[2]
+    kept = [session.get_one(Person, number) for number in held]
+    own = session.get_one(Order, 1)
+    own.person = None
+
+    shop.attach(session, people, conflict=conflict)
+    session.commit()
+
+    assert len(kept) == len(held)
+    assert rows(shop.url, "SELECT person_id FROM orders WHERE id = 1") == [(wanted,)]
+
+
+@pytest.mark.rule("R5")
+def test_whose_reference_counts_holds_for_a_collection_that_is_never_loaded(
+    shop: Shop, session: Session, rows: Rows
+) -> None:
+    """What a back-reference noted there gives way, too."""
+    note, folder = shop.load(Note, 1, selectinload(Note.folder)), shop.load(Folder, 2)
+    note.folder = folder
+    own = session.get_one(Note, 1)
+    own.folder = None
+
+    shop.attach(session, folder, conflict="session")
+    session.commit()
+
+    assert rows(shop.url, "SELECT folder_id FROM note WHERE id = 1") == [(None,)]
