@@ -269,11 +269,12 @@ def test_two_references_of_one_row_may_contradict_each_other(shop: Shop, session
 
 @pytest.mark.rule("R5")
 @pytest.mark.parametrize("held", [[], [1], [2], [1, 2]])
-@pytest.mark.parametrize(("conflict", "wanted"), [("session", None), ("argument", 2)])
+@pytest.mark.parametrize("decision", [("session", None), ("argument", 2)])
 def test_whose_reference_counts_holds_for_both_sides_of_a_relationship(
-    shop: Shop, session: Session, rows: Rows, held: list[int], conflict: str, wanted: int | None
+    shop: Shop, session: Session, rows: Rows, held: list[int], decision: tuple[str, int | None]
 ) -> None:
     """The collection that the child came into has no say of its own."""
+    conflict, wanted = decision
     option = selectinload(Person.orders).selectinload(Order.person)
     with shop.session() as other:
         people = {number: other.get_one(Person, number, options=[option]) for number in (1, 2)}
