@@ -20,19 +20,19 @@ from flask_reqsession.execution import AsyncExecution, Execution
 from flask_reqsession.flows import broken_flow, ending_flow
 from flask_reqsession.outcome_rules import is_deferred
 from flask_reqsession.owners import current_strand, running_loop
+from flask_reqsession.places import place
 from flask_reqsession.reattachment import Recall
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 from flask_reqsession.steps import asteps, steps
-from flask_reqsession.units import place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
     from flask_reqsession.effects import Outcome
+    from flask_reqsession.places import Place
     from flask_reqsession.plans import CallPlan
     from flask_reqsession.ports import SessionPort
-    from flask_reqsession.units import Place
 
 Call: TypeAlias = "Callable[..., Any]"
 

@@ -18,11 +18,10 @@ from flask_reqsession.flows import (
     discarded_flow,
     join_flow,
     lost_flow,
-    retried_flow,
     savepoint_flow,
     transaction_flow,
 )
-from flask_reqsession.options import DEFER
+from flask_reqsession.option_values import DEFER
 from flask_reqsession.owners import describe_current, effective_owner
 from flask_reqsession.ports import Port
 from flask_reqsession.propagation import (
@@ -33,6 +32,7 @@ from flask_reqsession.propagation import (
     no_second_session_error,
     occupied_error,
 )
+from flask_reqsession.retry_flows import retried_flow
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
     from flask_reqsession.effects import Flow
     from flask_reqsession.keeper import UnitKeeper
-    from flask_reqsession.options import ManualCommit
-    from flask_reqsession.units import OpenUnit, Unit
+    from flask_reqsession.option_values import ManualCommit
+    from flask_reqsession.places import OpenUnit
+    from flask_reqsession.units import Unit
 
 PortT = TypeVar("PortT", bound=Port)
 

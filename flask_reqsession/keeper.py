@@ -17,17 +17,10 @@ from flask_reqsession.owners import (
     describe_current,
     running_loop,
 )
+from flask_reqsession.places import OpenUnit, Place, nearest, open_unit, place
 from flask_reqsession.pools import PoolLimits
 from flask_reqsession.ports import AsyncSessionPort, SessionPort
-from flask_reqsession.units import (
-    OpenUnit,
-    Place,
-    Unit,
-    Units,
-    nearest,
-    open_unit,
-    place,
-)
+from flask_reqsession.units import Unit, Units
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack
 
+from flask_reqsession import option_values
 from flask_reqsession.errors import (
     CommitOutcomeUnknownError,
     ConfigurationError,
     RetryNotAllowedError,
 )
-from flask_reqsession.modes import ISOLATION_LEVELS, IsolationLevel
+from flask_reqsession.modes import IsolationLevel
+from flask_reqsession.option_values import ALLOW, ErrorClasses, ManualCommit, StatusRule, wrong
 
 DEFAULT_BIND = "default"
-
-StatusRule: TypeAlias = Collection[int] | Callable[[int], bool] | None
-ErrorClasses: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
-ManualCommit: TypeAlias = Literal["raise", "defer", "allow"]
-
-RAISE: Final = "raise"
-DEFER: Final = "defer"
-ALLOW: Final = "allow"
 
 
 class Propagation(Enum):
@@ -92,25 +86,25 @@ class Retry:
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
         if type(self.attempts) is not int:
-            raise ConfigurationError(_wrong("Retry(attempts=)", self.attempts, "a whole number"))
+            raise ConfigurationError(wrong("Retry(attempts=)", self.attempts, "a whole number"))
         if self.attempts < 1:
-            raise ConfigurationError(_wrong("Retry(attempts=)", self.attempts, "at least 1"))
+            raise ConfigurationError(wrong("Retry(attempts=)", self.attempts, "at least 1"))
         for name in ("initial", "maximum"):
-            _seconds(f"Retry({name}=)", getattr(self, name))
+            option_values.seconds(f"Retry({name}=)", getattr(self, name))
         if self.initial > self.maximum:
             raise ConfigurationError(
-                _wrong("Retry(initial=)", self.initial, f"at most maximum, {self.maximum} seconds")
+                wrong("Retry(initial=)", self.initial, f"at most maximum, {self.maximum} seconds")
             )
-        _flag("Retry(jitter=)", self.jitter)
+        option_values.flag("Retry(jitter=)", self.jitter)
         if not (self.before_retry is None or callable(self.before_retry)):
             raise ConfigurationError(
-                _wrong("Retry(before_retry=)", self.before_retry, "a function or None")
+                wrong("Retry(before_retry=)", self.before_retry, "a function or None")
             )
         if inspect.iscoroutinefunction(self.before_retry):
             raise ConfigurationError(
-                _wrong("Retry(before_retry=)", self.before_retry, "a function that is not async")
+                wrong("Retry(before_retry=)", self.before_retry, "a function that is not async")
             )
-        on = error_classes("Retry(on=)", self.on)
+        on = option_values.error_classes("Retry(on=)", self.on)
         for each in on:
             if not issubclass(each, Exception):
                 raise ConfigurationError(
@@ -251,26 +245,12 @@ _SCOPELESS = frozenset({Propagation.SUPPORTS, Propagation.NOT_SUPPORTED, Propaga
 _STARTING = frozenset({Propagation.REQUIRED, Propagation.REQUIRES_NEW, Propagation.NESTED})
 
 
-def error_classes(option: str, given: object) -> tuple[type[BaseException], ...]:
-    """Return ``given`` as a tuple of exception classes.
-
-    :raises ConfigurationError: something in it is not one.
-    """
-    classes = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
-    for each in classes:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise ConfigurationError(
-                _wrong(option, each, "an exception class, or a tuple of them")  # pyright: ignore[reportUnknownArgumentType]
-            )
-    return cast("tuple[type[BaseException], ...]", classes)
-
-
 def _propagation(option: str, given: object) -> Propagation:
     try:
         return Propagation(given)
     except ValueError:
         known = ", ".join(each.name for each in Propagation)
-        raise ConfigurationError(_wrong(option, given, f"one of Propagation: {known}")) from None
+        raise ConfigurationError(wrong(option, given, f"one of Propagation: {known}")) from None
 
 
 def _retry(option: str, given: object) -> Retry | None:
@@ -278,92 +258,23 @@ def _retry(option: str, given: object) -> Retry | None:
         return given
     if isinstance(given, int):
         return Retry(attempts=given)
-    raise ConfigurationError(_wrong(option, given, "a number of attempts, Retry(...) or None"))
-
-
-def _status_rule(option: str, given: object) -> StatusRule:
-    if given is None or callable(given):
-        return cast("StatusRule", given)
-    if isinstance(given, Collection) and not isinstance(given, str | bytes):
-        statuses = cast("Collection[object]", given)
-        if all(isinstance(status, int) for status in statuses):
-            return frozenset(cast("Collection[int]", statuses))
-    raise ConfigurationError(
-        _wrong(option, given, "None, a collection of statuses such as {409}, or a predicate")  # pyright: ignore[reportUnknownArgumentType]
-    )
-
-
-def _isolation(option: str, given: object) -> str | None:
-    if given is None or (isinstance(given, str) and given in ISOLATION_LEVELS):
-        return given
-    levels = ", ".join(ISOLATION_LEVELS)
-    wanted = f"one of {levels}, or None for the engine's own level"
-    if given == "AUTOCOMMIT":
-        wanted += "; AUTOCOMMIT would be no transaction at all"
-    raise ConfigurationError(_wrong(option, given, wanted))
-
-
-def _timeout(option: str, given: object) -> float | None:
-    if given is None:
-        return None
-    _seconds(option, given)
-    if not given:
-        raise ConfigurationError(_wrong(option, given, "more than 0 seconds, or None for no limit"))
-    return float(cast("float", given))
-
-
-def _optional_flag(option: str, given: object) -> bool | None:
-    return None if given is None else _flag(option, given)
-
-
-def _seconds(option: str, given: object) -> None:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not (is_number and 0 <= cast("float", given) < float("inf")):
-        raise ConfigurationError(_wrong(option, given, "a number of seconds, not less than 0"))
-
-
-def _flag(option: str, given: object) -> bool:
-    if isinstance(given, bool):
-        return given
-    raise ConfigurationError(_wrong(option, given, "True or False"))
-
-
-def _manual_commit(option: str, given: object) -> object:
-    if given in (None, RAISE, DEFER, ALLOW):
-        return given
-    raise ConfigurationError(
-        _wrong(option, given, "'raise', 'defer', 'allow', or None to do as the running scope does")
-    )
-
-
-def _text(option: str, given: object) -> str:
-    if isinstance(given, str):
-        return given
-    raise ConfigurationError(_wrong(option, given, "a string"))
-
-
-def _optional_text(option: str, given: object) -> str | None:
-    return None if given is None else _text(option, given)
-
-
-def _wrong(option: str, given: object, wanted: str) -> str:
-    return f"{option} is {given!r}, but must be {wanted}. Correct it where the scope is declared."
+    raise ConfigurationError(wrong(option, given, "a number of attempts, Retry(...) or None"))
 
 
 _CHECKS: MappingProxyType[str, Callable[[str, object], object]] = MappingProxyType(
     {
         "propagation": _propagation,
-        "isolation": _isolation,
-        "read_only": _optional_flag,
-        "timeout": _timeout,
+        "isolation": option_values.isolation,
+        "read_only": option_values.optional_flag,
+        "timeout": option_values.timeout,
         "retry": _retry,
-        "rollback_for": error_classes,
-        "no_rollback_for": error_classes,
-        "rollback_on_status": _status_rule,
-        "durable": _flag,
-        "idempotent": _flag,
-        "manual_commit": _manual_commit,
-        "bind": _text,
-        "name": _optional_text,
+        "rollback_for": option_values.error_classes,
+        "no_rollback_for": option_values.error_classes,
+        "rollback_on_status": option_values.status_rule,
+        "durable": option_values.flag,
+        "idempotent": option_values.flag,
+        "manual_commit": option_values.manual_commit,
+        "bind": option_values.text,
+        "name": option_values.optional_text,
     }
 )

@@ -17,7 +17,7 @@ from flask_reqsession.views import Role, Standing, respond
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flask_reqsession.options import StatusRule
+    from flask_reqsession.option_values import StatusRule
 
 _DEFERRED = frozenset({CoroutineType, AsyncGeneratorType, GeneratorType})
 

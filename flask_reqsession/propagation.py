@@ -8,14 +8,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flask_reqsession.errors import PoolDemandError, PropagationError, RetryNotAllowedError
-from flask_reqsession.options import ALLOW, Propagation
+from flask_reqsession.option_values import ALLOW
+from flask_reqsession.options import Propagation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask_reqsession.flows import RetryPolicy
     from flask_reqsession.modes import TransactionMode
-    from flask_reqsession.options import ManualCommit, TransactionOptions
+    from flask_reqsession.option_values import ManualCommit
+    from flask_reqsession.options import TransactionOptions
+    from flask_reqsession.retry_flows import RetryPolicy
     from flask_reqsession.scope import OutcomeRules, Scope
 
 

@@ -14,7 +14,7 @@ from flask_reqsession.errors import (
     UnexpectedRollbackError,
 )
 from flask_reqsession.modes import Deadline
-from flask_reqsession.options import ALLOW, RAISE
+from flask_reqsession.option_values import ALLOW, RAISE
 from flask_reqsession.pending import Hook, HookKind, PendingHooks
 from flask_reqsession.states import ScopeState
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask_reqsession.modes import TransactionMode
-    from flask_reqsession.options import ManualCommit, TransactionOutcome
+    from flask_reqsession.option_values import ManualCommit
+    from flask_reqsession.options import TransactionOutcome
 
 
 class OutcomeRules(Protocol):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask_reqsession.contexts import EXTENSION_KEY, current_flask_app, request_context
 from flask_reqsession.errors import ConfigurationError, NoActiveScopeError
-from flask_reqsession.units import open_unit
+from flask_reqsession.places import open_unit
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from flask_reqsession.options import DEFER
+from flask_reqsession.option_values import DEFER
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction

@@ -19,12 +19,12 @@ from flask_reqsession.flows import (
     closing_flow,
     discarded_flow,
     join_flow,
-    retried_flow,
     savepoint_flow,
     transaction_flow,
 )
 from flask_reqsession.options import TransactionOptions
 from flask_reqsession.outcome_rules import Rules
+from flask_reqsession.retry_flows import retried_flow
 from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 from tests.never import never
