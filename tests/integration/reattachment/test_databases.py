@@ -35,6 +35,8 @@ from flask_reqsession.errors import MissingRowError, ReattachConflictError
 from flask_reqsession.reattachment import Memory, ReattachOptions, attach
 from tests.servers.connections import Rows
 
+# Several are documented, one is typed.
+DEFERRING: Any = ("postgresql", "sqlite")
 NOON = dt.datetime(2026, 1, 2, 12, 0)  # noqa: DTZ001 - as the column stores it
 
 
@@ -73,7 +75,7 @@ class Ticket(Base):
         # MariaDB has none that waits for the COMMIT.
         ForeignKeyConstraint(
             ["seller_id"], ["ticket.id"], deferrable=True, initially="DEFERRED"
-        ).ddl_if(dialect=("postgresql", "sqlite")),
+        ).ddl_if(dialect=DEFERRING),
     )
 
 
