@@ -12,6 +12,8 @@ from flask_reqsession.reattachment.graph import Graph
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
+    from flask_reqsession.reattachment.refreshing import Statements
+
 
 class Abort(Protocol):
     """What ends a request with the answer of a status code: ``werkzeug.exceptions.abort``."""
@@ -38,12 +40,13 @@ class Memory:
     >>> memory.watch(make_session)
     """
 
-    __slots__ = ("abort", "deleted", "graph")
+    __slots__ = ("abort", "deleted", "graph", "statements")
 
     def __init__(self) -> None:
         self.abort: Abort = abort
         self.deleted: DeletedRows = DeletedRows()
         self.graph: Graph = Graph()
+        self.statements: Statements = {}
 
     def watch(self, target: Session | type[Session] | sessionmaker[Session]) -> None:
         """Listen to a session, or to every session that a factory or class makes from now on."""

@@ -56,7 +56,7 @@ def decide(
             # What is read brings instances into the session, so that everything is decided anew.
             read += [getattr(holder, name) for holder, name in unread]
     if options.refresh:
-        fresh = read_anew(session, instances_of(decisions))
+        fresh = read_anew(session, instances_of(decisions), memory.statements)
         decisions.members = fresh.members
         renew(decisions, options, fresh.rows, memory.abort)
     _compare(decisions, options)
@@ -194,6 +194,8 @@ class Survey:
             parent, place, is_added = self._stack.pop()
             for instance, relationship, cascades in self._graph.related(parent):
                 state = instance_state(instance)
+                if claims.get(state.key) is instance:
+                    continue
                 standing, _ = standing_of(instance, state, session, claims, deleted)
                 if standing is GONE and not is_added and not _is_wanted(instance, parent):
                     # It stays behind with its parent.

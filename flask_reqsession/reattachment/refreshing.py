@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlalchemy import Null, or_, select, tuple_
+from sqlalchemy import Null, Select, bindparam, or_, select, tuple_
 from sqlalchemy.orm import RelationshipDirection, load_only, selectinload
 from sqlalchemy.orm.attributes import instance_dict, instance_state, set_committed_value
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Values: TypeAlias = dict[str, object]
 """The columns of one row, by the names of the attributes."""
+
+Statements: TypeAlias = "dict[tuple[Mapper[Any], tuple[str, ...], tuple[str, ...]], Select[Any]]"
+"""What was made for mapped classes, the attributes that are read, and those it is found by."""
 
 CHUNK: Final = 500
 """Rows for one SELECT: databases limit the parameters of a statement."""
@@ -34,10 +37,10 @@ class Fresh:
     """What belongs to their collections by now, where that was read with the rows."""
 
 
-def read_anew(session: Session, instances: Sequence[object]) -> Fresh:
+def read_anew(session: Session, instances: Sequence[object], statements: Statements) -> Fresh:
     """Return the present rows of saved instances, in one SELECT for each mapped class.
 
-    Nothing is flushed, and no instance is touched.
+    Nothing is flushed, and no instance is touched. ``statements`` are those made before.
     """
     watched = Watched(instances)
     by_mapper: dict[Mapper[object], list[InstanceState[object]]] = {}
@@ -49,7 +52,7 @@ def read_anew(session: Session, instances: Sequence[object]) -> Fresh:
     found: dict[InstanceState[object], Values] = {}
     with session.no_autoflush:
         for mapper, states in by_mapper.items():
-            rows = _rows(session, mapper, states, watched)
+            rows = _rows(session, mapper, states, watched, statements)
             found.update((s, rows[s.identity]) for s in states if s.identity in rows)
     return Fresh(found, watched.found)
 
@@ -59,23 +62,34 @@ def _rows(
     mapper: Mapper[object],
     states: Sequence[InstanceState[object]],
     watched: Watched,
+    statements: Statements,
 ) -> dict[object, Values]:
-    model: Any = mapper.class_
     keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
     foreign = watched.keys(mapper)
-    names = list(dict.fromkeys([*keys, *foreign, *_names(mapper, states)]))
-    statement = select(*(getattr(model, name) for name in names))
-    key, wanted = _keys_of(mapper, states)
-    asked = [(key, wanted), *((getattr(model, name), foreign[name]) for name in foreign)]
+    names = tuple(dict.fromkeys([*keys, *foreign, *_names(mapper, states)]))
+    asked = {"": _identities(states), **foreign}
     rows: dict[object, Values] = {}
-    for start in range(0, max(len(values) for _, values in asked), CHUNK):
-        chunks = [(column, values[start : start + CHUNK]) for column, values in asked]
-        condition = or_(*(column.in_(values) for column, values in chunks if values))
-        for row in session.execute(statement.where(condition)):
+    for start in range(0, max(len(values) for values in asked.values()), CHUNK):
+        chunks = {name: values[start : start + CHUNK] for name, values in asked.items()}
+        given = {f"in_{name}": values for name, values in chunks.items() if values}
+        by = tuple(name for name, values in chunks.items() if values)
+        statement = statements.get((mapper, names, by))
+        if statement is None:
+            statement = statements[mapper, names, by] = _statement(mapper, names, by)
+        for row in session.execute(statement, given):
             identity = tuple(row[: len(keys)])
             rows[identity] = dict(zip(names, row, strict=True))
             watched.note(mapper, identity, rows[identity])
     return rows
+
+
+def _statement(mapper: Mapper[Any], names: Iterable[str], by: Iterable[str]) -> Any:  # noqa: ANN401 - of any row
+    """Select attributes by the values of others; the primary key has no name among them."""
+    columns = {name: getattr(mapper.class_, name) for name in (*names, *by) if name}
+    columns[""] = _key_of(mapper)
+    found_by = (columns[name].in_(bindparam(f"in_{name}", expanding=True)) for name in by)
+    statement: Any = select(*(columns[name] for name in names))
+    return statement.where(or_(*found_by))
 
 
 def _key_attributes(mapper: Mapper[Any]) -> list[Any]:
@@ -83,15 +97,15 @@ def _key_attributes(mapper: Mapper[Any]) -> list[Any]:
     return [getattr(mapper.class_, name) for name in names]
 
 
-def _keys_of(
-    mapper: Mapper[Any], states: Iterable[InstanceState[object]]
-) -> tuple[Any, list[object]]:
-    """Return what to compare with the identities of instances, and the identities."""
+def _key_of(mapper: Mapper[Any]) -> Any:  # noqa: ANN401 - a column, or a tuple of columns
     attributes = _key_attributes(mapper)
+    return attributes[0] if len(attributes) == 1 else tuple_(*attributes)
+
+
+def _identities(states: Iterable[InstanceState[object]]) -> list[object]:
+    """Return the primary keys, as :func:`_key_of` is compared with them."""
     identities: list[tuple[object, ...]] = [state.identity or () for state in states]
-    if len(attributes) == 1:
-        return attributes[0], [identity[0] for identity in identities]
-    return tuple_(*attributes), [*identities]
+    return [identity[0] if len(identity) == 1 else identity for identity in identities]
 
 
 def _names(mapper: Mapper[object], states: Sequence[InstanceState[object]]) -> Iterator[str]:
@@ -154,7 +168,7 @@ def load_where_awaited(session: Session, expired: Iterable[tuple[object, str]]) 
         if not session.get_bind(mapper).dialect.is_async:
             continue
         model: Any = mapper.class_
-        key, wanted = _keys_of(mapper, states)
+        key, wanted = _key_of(mapper), _identities(states)
         relationship = selectinload(getattr(model, name))
         statement = select(model).options(load_only(*_key_attributes(mapper)), relationship)
         for start in range(0, len(wanted), CHUNK):

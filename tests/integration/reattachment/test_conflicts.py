@@ -6,7 +6,7 @@ from inspect import Parameter, Signature
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session, object_session, selectinload
+from sqlalchemy.orm import Session, defer, object_session, selectinload
 from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession.errors import ReattachConflictError
@@ -304,3 +304,64 @@ def test_whose_reference_counts_holds_for_a_collection_that_is_never_loaded(
     session.commit()
 
     assert rows(shop.url, "SELECT folder_id FROM note WHERE id = 1") == [(None,)]
+
+
+@pytest.mark.rule("R5", "R8")
+def test_a_carried_value_that_the_row_has_already_is_not_written(
+    shop: Shop, session: Session
+) -> None:
+    """It takes the session's change back, and nothing is left to be written."""
+    person = shop.load(Person, 1)
+    person.name = "eve"
+    with shop.session.begin() as other:
+        other.get_one(Person, 1).name = "eve"
+    own = session.get_one(Person, 1)
+    own.name = "bob"
+
+    assert shop.attach(session, person, conflict="argument") is own
+    shop.sql.clear()
+    session.commit()
+
+    assert (own.name, shop.sql) == ("eve", [])
+
+
+@pytest.mark.rule("R5", "R8")
+def test_a_version_that_the_session_has_not_loaded_is_read(shop: Shop, session: Session) -> None:
+    """Else an old change could pass."""
+    account = shop.load(Account, ("x", 1))
+    account.balance = 0
+    own = session.get_one(Account, ("x", 1))
+    session.expire(own, ["version"])
+    with shop.session.begin() as other:
+        other.get_one(Account, ("x", 1)).balance = 500
+
+    with pytest.raises(StaleDataError):
+        shop.attach(session, account)
+
+
+@pytest.mark.rule("R5")
+def test_a_version_that_the_argument_has_not_loaded_says_nothing(
+    shop: Shop, session: Session
+) -> None:
+    """The change is carried over to the session's own version."""
+    account = shop.load(Account, ("x", 1), defer(Account.version, raiseload=True))
+    account.balance = 0
+    own = session.get_one(Account, ("x", 1))
+
+    assert shop.attach(session, account) is own
+    session.commit()
+    assert (own.balance, own.version) == (0, 2)
+
+
+@pytest.mark.rule("R5")
+def test_the_same_reference_on_both_sides_is_no_conflict(shop: Shop, session: Session) -> None:
+    """The foreign key tells, where the session has not loaded the reference."""
+    order = shop.load(Order, 1, selectinload(Order.person))
+    order.person = shop.load(Person, 2)
+    own = session.get_one(Order, 1)
+    own.person_id = 2
+    session.flush()
+
+    assert shop.attach(session, order) is own
+    assert own.person is not None
+    assert own.person.id == 2

@@ -10,6 +10,7 @@ from cProfile import Profile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import StaticPool, create_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -19,7 +20,7 @@ from sqlalchemy.orm import (
 )
 
 import flask_reqsession
-from flask_reqsession.reattachment import Memory, attach
+from flask_reqsession.reattachment import Memory, ReattachOptions, attach
 
 OURS = str(Path(flask_reqsession.__file__).parent)
 
@@ -75,4 +76,25 @@ def test_a_detached_instance_costs_a_constant_number_of_calls() -> None:
     assert two - one <= PER_INSTANCE
 
 
+@pytest.mark.rule("R9", "R13")
+def test_the_statement_of_a_refresh_is_made_once() -> None:
+    """Whatever the instances are; SQLAlchemy's own cache knows it again, too."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    memory, options = Memory(), ReattachOptions(refresh=True)
+    with Session(engine) as session, session.begin():
+        session.add_all(Item(id=number) for number in (1, 2))
+
+    def cost(number: int) -> int:
+        with Session(engine) as session:
+            item = detached(number)
+            return calls_of_ours(lambda: attach(session, item, memory=memory, options=options))
+
+    first, again, other = cost(1), cost(1), cost(2)
+    engine.dispose()
+    assert first > again == other
+    assert again <= OF_A_REFRESH
+
+
+OF_A_REFRESH = 74
 PER_INSTANCE = 8
