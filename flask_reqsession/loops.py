@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
@@ -60,9 +60,9 @@ def keep_to_loops(engine: Engine) -> None:
 
 
 def _connect(_connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    loop = running_loop()
-    if loop is not None:
-        entry.info[_OPENED_IN] = weakref.ref(loop)
+    # An asynchronous driver connects in a running loop only.
+    loop = cast("asyncio.AbstractEventLoop", running_loop())
+    entry.info[_OPENED_IN] = weakref.ref(loop)
 
 
 def _checkout(_connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:

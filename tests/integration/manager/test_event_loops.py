@@ -95,8 +95,8 @@ class Notebook:
     def close(self) -> None:
         """Close what may be left in a pool."""
         self.manager.databases.dispose()
-        if self.engine is not None:
-            asyncio.run(self.engine.dispose())
+        assert self.engine is not None
+        asyncio.run(self.engine.dispose())
 
     def kept(self) -> list[str]:
         """Return the texts that a second connection sees."""
