@@ -1,6 +1,7 @@
 """Carry out effects on a session: the only place that commits, rolls back and closes.
 
 - ``watched``: one session, and what is known of it;
+- ``ending``: how its transaction ends;
 - ``port``: what is done to it, written against the ``Session`` that an ``AsyncSession`` has inside;
 - ``session_port`` and ``async_session_port``: where it comes from, and how it is closed.
 """
