@@ -11,6 +11,13 @@ from tests.integration.transactions.one_connection import one_connection
 from tests.integration.transactions.worlds import AsyncWorld, AwaitedWorld, SyncWorld, World
 from tests.servers.connections import async_url_of
 
+DEFERRED = """
+    CREATE TABLE line (
+        id INTEGER PRIMARY KEY,
+        note_id INTEGER REFERENCES note (id) DEFERRABLE INITIALLY DEFERRED
+    )
+"""
+
 
 def make_world(kind: str, url: str) -> World:
     """Return a world on the database at ``url``."""
@@ -42,6 +49,17 @@ def sync_world(sqlite_file_url: str) -> Iterator[SyncWorld]:
     yield world
     world.manager.databases.dispose()
     assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture(params=["sqlite_file", "postgresql"])
+def deferring_url(request: pytest.FixtureRequest) -> str:
+    """Give the URL of a database that checks a foreign key at COMMIT."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    world = SyncWorld(url)
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(DEFERRED)
+    world.manager.databases.dispose()
+    return url
 
 
 @pytest.fixture(params=["sync", "async"])

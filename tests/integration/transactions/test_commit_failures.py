@@ -22,24 +22,6 @@ from flask_reqsession import (
 from tests.integration.transactions.conftest import make_world
 from tests.integration.transactions.worlds import Note, SyncWorld, World, at_once
 
-DEFERRED = """
-    CREATE TABLE line (
-        id INTEGER PRIMARY KEY,
-        note_id INTEGER REFERENCES note (id) DEFERRABLE INITIALLY DEFERRED
-    )
-"""
-
-
-@pytest.fixture(params=["sqlite_file", "postgresql"])
-def deferring_url(request: pytest.FixtureRequest) -> str:
-    """Give the URL of a database that checks a foreign key at COMMIT."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    world = SyncWorld(url)
-    with world.engine.begin() as connection:
-        connection.exec_driver_sql(DEFERRED)
-    world.manager.databases.dispose()
-    return url
-
 
 @pytest.fixture(params=["sync", "async", "awaited"])
 def deferring(request: pytest.FixtureRequest, deferring_url: str) -> Iterator[World]:
