@@ -9,17 +9,21 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from flask_reqsession import (
+    DatabaseManager,
+    RequestScopedSessionManager,
     Retry,
     RetryNotAllowedError,
 )
+from tests.integration.items import connections_in_use
 from tests.integration.transactions.worlds import Note, SyncWorld, World
 
 AT_ONCE: Any = {"initial": 0.0, "maximum": 0.0}
@@ -240,3 +244,29 @@ async def test_a_committed_call_is_not_run_again_though_its_exception_is_named(
     with pytest.raises(ValueError, match="^$"):
         await pay()
     assert world.kept() == ["note 1"]
+
+
+@pytest.mark.rule("T20", "M16")
+def test_what_was_read_elsewhere_can_be_let_go_before_the_wait(
+    sync_world: SyncWorld, tmp_path: Path
+) -> None:
+    """Another bind keeps its connection until the request ends, or ``before_retry`` releases it."""
+    databases = DatabaseManager({"default": sync_world.url, "rates": f"sqlite:///{tmp_path}/r.db"})
+    manager = RequestScopedSessionManager(databases)
+    held: list[int] = []
+
+    def let_go(_attempt: int, _error: BaseException) -> None:
+        held.append(connections_in_use(databases.engine("rates")))
+        manager.release(bind="rates")
+        held.append(connections_in_use(databases.engine("rates")))
+
+    @manager.transactional(retry=Retry(on=KeyError, before_retry=let_go, **AT_ONCE))
+    def pay() -> None:
+        manager.get_request_session(bind="rates").execute(text("SELECT 1"))
+        if not held:
+            raise KeyError
+
+    with manager.unit_of_work():
+        pay()
+    assert held == [1, 0]
+    databases.dispose()
