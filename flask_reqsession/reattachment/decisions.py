@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm.attributes import instance_state
@@ -16,52 +15,49 @@ if TYPE_CHECKING:
     from flask_reqsession.reattachment.refusals import Place
 
 
-@dataclass(slots=True)
 class Decisions:
     """The decisions about the saved instances among the arguments, and all they have loaded."""
 
-    arguments: list[tuple[object, Place]]
-
-    attached: list[object] = field(default_factory=list[object])
-    """What is attached as the same object, and the unsaved instances that come with it."""
-
-    roots: list[object] = field(default_factory=list[object])
-    """Those of them that no cascade brings along."""
-
-    copies: list[tuple[object, object]] = field(default_factory=list[tuple[object, object]])
-    """Instances of other sessions, and what stands for them in this one."""
-
-    targets: dict[InstanceState[object], object] = field(
-        default_factory=dict["InstanceState[object]", object]
+    # No dataclass: its factories would take longer than the decision about an instance.
+    __slots__ = (
+        "arguments",
+        "attached",
+        "copies",
+        "expired",
+        "fresh",
+        "kept",
+        "members",
+        "merges",
+        "moved",
+        "roots",
+        "targets",
+        "writes",
     )
-    """What stands for an instance that is replaced; None if its row is gone."""
 
-    moved: list[object] = field(default_factory=list[object])
-    """The arguments that are attached or replaced."""
-
-    merges: list[tuple[Merge, Place]] = field(default_factory=list["tuple[Merge, Place]"])
-    """The changes of replaced instances."""
-
-    writes: list[Write] = field(default_factory=list["Write"])
-    """What is written to the replacements because of them."""
-
-    kept: set[tuple[InstanceState[object], str]] = field(
-        default_factory=set["tuple[InstanceState[object], str]"]
-    )
-    """The attributes of replacements in which the session has the last word."""
-
-    fresh: dict[InstanceState[object], Values] = field(
-        default_factory=dict["InstanceState[object]", "Values"]
-    )
-    """What instances are refreshed with."""
-
-    members: Members = field(
-        default_factory=dict["tuple[InstanceState[object], str]", "set[object]"]
-    )
-    """What belongs to their collections by now."""
-
-    expired: list[tuple[object, str]] = field(default_factory=list[tuple[object, str]])
-    """Changes of references that give way to what the database has."""
+    def __init__(self, arguments: list[tuple[object, Place]]) -> None:
+        self.arguments = arguments
+        self.attached: list[object] = []
+        """What is attached as the same object, and the unsaved instances that come with it."""
+        self.roots: list[object] = []
+        """Those of them that no cascade brings along."""
+        self.copies: list[tuple[object, object]] = []
+        """Instances of other sessions, and what stands for them in this one."""
+        self.targets: dict[InstanceState[object], object] = {}
+        """What stands for an instance that is replaced; None if its row is gone."""
+        self.moved: list[object] = []
+        """The arguments that are attached or replaced."""
+        self.merges: list[tuple[Merge, Place]] = []
+        """The changes of replaced instances."""
+        self.writes: list[Write] = []
+        """What is written to the replacements because of them."""
+        self.kept: set[tuple[InstanceState[object], str | None]] = set()
+        """The attributes of replacements in which the session has the last word."""
+        self.fresh: dict[InstanceState[object], Values] = {}
+        """What instances are refreshed with."""
+        self.members: Members = {}
+        """What belongs to their collections by now."""
+        self.expired: list[tuple[object, str]] = []
+        """Changes of references that give way to what the database has."""
 
     def target(self, instance: object) -> object:
         """Return what stands for an instance in the session, often the instance itself."""
