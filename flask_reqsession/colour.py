@@ -75,3 +75,8 @@ def _colour_of_code(target: object) -> Colour:
     if inspect.isgeneratorfunction(target):
         return Colour.GENERATOR
     return Colour.SYNC
+
+
+def name_of(function: object) -> str:
+    """Return what messages call ``function``."""
+    return f"{getattr(function, '__qualname__', type(function).__qualname__)}()"

@@ -30,6 +30,7 @@ from flask_reqsession.verification import (
     verify_async_engine,
     verify_engine,
 )
+from flask_reqsession.weak_calls import call_weakly
 
 T = TypeVar("T")
 
@@ -64,7 +65,9 @@ class DatabaseManager:
             self._given = binds_of(source, async_source, self._guard)
         self._apps: weakref.WeakKeyDictionary[Flask, Binds] = weakref.WeakKeyDictionary()
         self._pools_of_parents: list[Pool] = []
-        os.register_at_fork(after_in_child=_weakly(self._leave_connections_to_parent))
+        os.register_at_fork(
+            after_in_child=call_weakly(self._leave_connections_to_parent, otherwise=None)
+        )
 
     def init_app(self, app: Flask) -> None:
         """Serve ``app``. Without a source, make the engines that its configuration names.
@@ -238,18 +241,6 @@ class DatabaseManager:
             # the parent's locks.
             self._pools_of_parents.append(engine.pool)
             engine.dispose(close=False)
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Return a fork hook that does not keep the object of ``method`` alive: it stays for good."""
-    reference = weakref.WeakMethod(method)
-
-    def after_fork() -> None:
-        alive = reference()
-        if alive is not None:
-            alive()
-
-    return after_fork
 
 
 def _refusal(binds: Binds, bind: str, what_it_has: str) -> ConfigurationError:

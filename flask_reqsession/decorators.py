@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from flask_reqsession.colour import name_of
 from flask_reqsession.coroutines import is_scoped, refusing_coroutines
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.injection import find_injection, signature_of
@@ -23,7 +24,7 @@ from flask_reqsession.options import (
 )
 from flask_reqsession.plans import Binding
 from flask_reqsession.reattachment import ArgumentPlan, ReattachChoices, reattach_options
-from flask_reqsession.specs import name_of, spec_of
+from flask_reqsession.specs import spec_of
 from flask_reqsession.wrapper import decorate
 
 if TYPE_CHECKING:

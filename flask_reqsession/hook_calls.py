@@ -7,7 +7,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
-from flask_reqsession.colour import Colour, colour_of
+from flask_reqsession.colour import Colour, colour_of, name_of
 from flask_reqsession.current import scope_in
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.execution import AsyncExecution, Execution
@@ -15,7 +15,6 @@ from flask_reqsession.options import Propagation, TransactionOptions
 from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.pending import HookKind
 from flask_reqsession.propagation import ScopeSpec
-from flask_reqsession.specs import name_of
 from flask_reqsession.wrapper import plan_of
 
 if TYPE_CHECKING:

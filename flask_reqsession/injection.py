@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, NamedTuple, TypeAl
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
+from flask_reqsession.colour import name_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -145,7 +147,7 @@ def find_injection(function: Callable[..., object], name: str | None) -> Injecti
     if name not in parameters:
         has = ", ".join(map(str, signature.parameters)) or "none"
         raise TypeError(
-            f"{_name_of(function)} has no parameter for the session: looked for {name!r} and for "
+            f"{name_of(function)} has no parameter for the session: looked for {name!r} and for "
             f"one annotated with Session, but its parameters are: {has}. Add a parameter "
             "'session: Session', or name yours: @with_request_session(\"db\")."
         )
@@ -161,7 +163,7 @@ def signature_of(function: Callable[..., object]) -> inspect.Signature:
         return inspect.signature(function)
     except ValueError:
         raise TypeError(
-            f"{_name_of(function)} does not tell its parameters, so none of them can be chosen. "
+            f"{name_of(function)} does not tell its parameters, so none of them can be chosen. "
             "Decorate a function that calls it."
         ) from None
 
@@ -263,7 +265,3 @@ def _classes_in(node: ast.expr) -> Iterator[object]:
             yield from _named(text)
         case _:
             pass
-
-
-def _name_of(function: object) -> str:
-    return f"{getattr(function, '__qualname__', repr(function))}()"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from flask_reqsession.contexts import request_context
 from flask_reqsession.errors import NoActiveScopeError, ScopeOwnershipError
@@ -21,10 +21,9 @@ from flask_reqsession.places import OpenUnit, Place, nearest, open_unit, place
 from flask_reqsession.pools import PoolLimits
 from flask_reqsession.ports import AsyncSessionPort, SessionPort
 from flask_reqsession.units import Unit, Units
+from flask_reqsession.weak_calls import call_weakly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flask import Flask
     from sqlalchemy.pool import Pool
 
@@ -37,8 +36,6 @@ logger: logging.Logger = logging.getLogger("flask_reqsession")
 
 REQUEST: Final = "request"
 """The kind of unit that belongs to a request."""
-
-T = TypeVar("T")
 
 
 class UnitKeeper:
@@ -57,12 +54,14 @@ class UnitKeeper:
     ) -> None:
         self.databases = databases
         self.manager = manager
-        self.observer: Observer = Observer(recorder, _weakly(self._has_session, otherwise=False))
+        self.observer: Observer = Observer(
+            recorder, call_weakly(self._has_session, otherwise=False)
+        )
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._opened: weakref.WeakSet[Unit] = weakref.WeakSet()
         self._limits = PoolLimits()
         self._requests = Units()
-        os.register_at_fork(after_in_child=_weakly(self._after_fork, otherwise=None))
+        os.register_at_fork(after_in_child=call_weakly(self._after_fork, otherwise=None))
 
     # -- finding --------------------------------------------------------------------------------
 
@@ -332,14 +331,3 @@ def _warn_of(losses: list[str]) -> None:
     context = request_context(None)
     if context is not None:
         warn_of(losses, context.request.endpoint)
-
-
-def _weakly(method: Callable[[], T], *, otherwise: T) -> Callable[[], T]:
-    """Return ``method`` without keeping its object alive, for whoever calls it for good."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> T:
-        alive = reference()
-        return otherwise if alive is None else alive()
-
-    return call

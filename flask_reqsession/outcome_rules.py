@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response
 
+from flask_reqsession.colour import name_of
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.options import TransactionOptions
 from flask_reqsession.views import Role, Standing, respond
@@ -104,10 +105,9 @@ class Rules:
             if inspect.getcoroutinestate(value) != inspect.CORO_CREATED:
                 return
             value.close()  # or Python warns that it was never awaited
-        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
         raise ConfigurationError(
-            f"{name}() returned a {type(value).__name__} that has not begun, so its body would run "
-            "after the commit. Decorate the function that it comes from."
+            f"{name_of(self._function)} returned a {type(value).__name__} that has not begun, so "
+            "its body would run after the commit. Decorate the function that it comes from."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from flask_reqsession.colour import colour_of
+from flask_reqsession.colour import colour_of, name_of
 from flask_reqsession.current import scope_in
 from flask_reqsession.errors import ConfigurationError, NoActiveScopeError
 from flask_reqsession.hook_calls import HookCall
@@ -13,7 +13,6 @@ from flask_reqsession.options import DEFAULT_BIND, TransactionOutcome, transacti
 from flask_reqsession.pending import Hook, HookKind
 from flask_reqsession.plans import Binding
 from flask_reqsession.selection import current_keeper
-from flask_reqsession.specs import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

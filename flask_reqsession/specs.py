@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask_reqsession.colour import colour_of, runs_a_generator_later
+from flask_reqsession.colour import colour_of, name_of, runs_a_generator_later
 from flask_reqsession.errors import ConfigurationError, RetryNotAllowedError
 from flask_reqsession.modes import TransactionMode
 from flask_reqsession.options import TransactionOptions
@@ -63,8 +63,3 @@ def bare_spec(bind: str, function: Callable[..., object]) -> ScopeSpec:
         options=None,
         rules=Rules(TransactionOptions(), None),
     )
-
-
-def name_of(function: object) -> str:
-    """Return what messages call ``function``."""
-    return f"{getattr(function, '__qualname__', type(function).__qualname__)}()"
