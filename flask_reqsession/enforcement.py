@@ -68,6 +68,8 @@ class Enforcement:
         database = database_of(connection)
         is_foreign = _is_foreign(port, connection)
         _refuse_mode(database, mode, connection, is_foreign=is_foreign)
+        if port.session is not None and port.session.twophase and not database.joins_foreign:
+            _refuse_two_phases(mode, connection)
         told = Told(connection)
         self._undo_on_return(told)
         if scope.deadline is not None:
@@ -194,6 +196,17 @@ def _refuse_mode(
         raise PropagationError(
             "The session is bound to a connection on which a transaction had been begun already, "
             "and that keeps its isolation level and access mode. Bind the session to an engine."
+        )
+
+
+def _refuse_two_phases(mode: TransactionMode, connection: Connection) -> None:
+    """Refuse what MySQL and MariaDB take before XA BEGIN only, which SQLAlchemy has sent."""
+    if mode.isolation is not None or mode.read_only:
+        raise ConfigurationError(
+            f"A two-phase transaction of {connection.dialect.name} has the isolation level and "
+            "access mode of its connection, so isolation= and read_only=True can't be kept. Leave "
+            "them out, give the engine an isolation_level, or read in a scope of a manager without "
+            "twophase=True."
         )
 
 
