@@ -123,3 +123,18 @@ def test_a_changed_collection_is_loaded_anew(
     shop.attach(session, people, refresh=True)
     assert len(shop.sql) == 2
     assert [[order.id for order in person.orders] for person in people] == wanted
+
+
+@pytest.mark.rule("R6", "R9")
+def test_a_copys_collection_goes_without_rows_that_are_gone(shop: Shop, session: Session) -> None:
+    """The original keeps what it has loaded."""
+    with shop.session() as other:
+        foreign = other.get_one(Person, 1, options=[selectinload(Person.orders)])
+        other.commit()
+        write(shop, "DELETE FROM orders WHERE id = 1")
+
+        copy = shop.attach(session, foreign, refresh=True)
+
+        assert len(shop.sql) == 2
+        assert [order.id for order in copy.orders] == [2]
+        assert [order.id for order in foreign.orders] == [1, 2]
