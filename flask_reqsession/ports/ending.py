@@ -110,11 +110,15 @@ class EndingSession(WatchedSession):
                 raise
             attempt.answer = Answer.NONE
             self._give_up(session)
-            raise CommitOutcomeUnknownError(
+            what = (
                 "All databases had prepared to commit, and COMMIT then failed on some of them. "
                 "They keep what was prepared, and its locks, until somebody ends it; the others "
                 f"have committed, so commit it: {recovery_of(unknown)}"
-            ) from error
+            )
+            if isinstance(error, Exception):
+                raise CommitOutcomeUnknownError(what) from error
+            error.add_note(what)
+            raise
 
     def _prepare(self, session: Session) -> None:
         """Let all databases prepare, or none: SQLAlchemy rolls the others back."""

@@ -25,6 +25,7 @@ from flask_reqsession import (
     MultipleBindsError,
     Propagation,
     RequestScopedSessionManager,
+    TransactionOutcome,
 )
 from flask_reqsession.engines import make_engine
 from tests.never import never
@@ -419,13 +420,14 @@ def test_both_connections_lost_in_the_second_phase_are_told(servers: Pair) -> No
 class FailsOnce:
     """A listener that fails the first time: its COMMIT is not even sent."""
 
+    error: BaseException = field(default_factory=lambda: LookupError("listener"))
     heard: int = 0
 
     def hear(self, *_event: object) -> None:
         """Fail, if it is the first time."""
         self.heard += 1
         if self.heard == 1:
-            raise LookupError("listener")
+            raise self.error
 
 
 @pytest.mark.rule("T13", "T24")
@@ -442,6 +444,24 @@ def test_a_listener_that_keeps_the_second_phase_from_being_sent_is_told(servers:
     [gid] = [gid for gids in servers.prepared() for gid in gids]
     assert f"COMMIT PREPARED '{gid}'" in str(caught.value)
     assert sorted(servers.kept()) == [[], ["one"]]
+    servers.recover("COMMIT")
+    assert servers.kept() == [["one"], ["one"]]
+
+
+@pytest.mark.rule("T1", "T13", "T37")
+def test_an_exit_in_the_second_phase_goes_on_with_the_remedy(servers: Pair) -> None:
+    """Ctrl-C stays Ctrl-C; the outcome of the transaction is unknown all the same."""
+    listener, told = FailsOnce(KeyboardInterrupt()), list[TransactionOutcome]()
+    for engine in servers.engines:
+        event.listen(engine, "commit_twophase", listener.hear)
+    manager = servers.manager(twophase=True)
+    with pytest.raises(KeyboardInterrupt) as caught, manager.session_scope() as session:
+        manager.on_completion(told.append)
+        write_both(session)
+    assert caught.value is listener.error
+    assert told == [TransactionOutcome.UNKNOWN]
+    [gid] = [gid for gids in servers.prepared() for gid in gids]
+    assert f"COMMIT PREPARED '{gid}'" in "".join(caught.value.__notes__)
     servers.recover("COMMIT")
     assert servers.kept() == [["one"], ["one"]]
 
