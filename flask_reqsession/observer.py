@@ -11,6 +11,7 @@ would make each statement 15 % slower, whoever executes it.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
     from flask_reqsession.ports import Port
+    from flask_reqsession.scope import Scope
 
 # An answer such as NoResultFound is none, nor is a session used wrongly, nor PendingRollbackError,
 # which repeats an earlier one.
@@ -208,7 +210,9 @@ class Observer:
         if port is None or ended.parent is not None:
             return
         if not port.is_working and port.is_guarded and not port.allows_manual_end:
-            port.refusal = self._refuse(port, "session.close() or session.rollback()")
+            port.refusal = _refusal_at_hand(port.guarded_scope) or self._refuse(
+                port, "session.close() or session.rollback()"
+            )
         self._forget_connections(port)
 
     def _forget_connections(self, port: Port) -> None:
@@ -290,6 +294,16 @@ class Observer:
             # Else the pool would get the connection back before Session.rollback() raises.
             context.is_disconnect = True
             context.invalidate_pool_on_disconnect = False
+
+
+def _refusal_at_hand(scope: Scope) -> ManualCommitError | None:
+    """Return the refused commit that a rollback answers: it is the cause, and nobody's mistake.
+
+    ``with session.begin():`` rolls back when its COMMIT is refused, and so does careful code.
+    """
+    error = sys.exception()
+    is_cause = error is scope.cause and isinstance(error, ManualCommitError)
+    return error if is_cause else None
 
 
 def _note_writer(port: Port, connection: Connection, cursor: DBAPICursor) -> None:

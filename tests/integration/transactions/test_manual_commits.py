@@ -156,11 +156,34 @@ async def test_session_begin_inside_a_scope_commits_nothing(
     begun: bool,
 ) -> None:
     """Where the scope has begun SQLAlchemy refuses it, else its commit is refused."""
-    with pytest.raises(InvalidRequestError if begun else ManualCommitError):
+    refusal = (
+        pytest.raises(InvalidRequestError)
+        if begun
+        else pytest.raises(ManualCommitError, match=r"^session\.commit\(\)")
+    )
+    with refusal:
         async with world.scope():
             if begun:
                 await world.write("before")
             await world.do(begin)
+    assert world.kept() == []
+
+
+@pytest.mark.rule("T17")
+async def test_the_error_names_the_commit_where_careful_code_then_rolls_back(world: World) -> None:
+    """What has to go is the first call; the rollback only answers its error."""
+
+    def save(session: Session) -> None:
+        try:
+            session.commit()
+        except ManualCommitError:
+            session.rollback()
+            never()
+
+    with pytest.raises(ManualCommitError, match=r"^session\.commit\(\)"):
+        async with world.scope():
+            await world.write("before")
+            await world.do(save)
     assert world.kept() == []
 
 

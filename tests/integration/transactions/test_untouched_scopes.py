@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterator
 
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy import event
+from sqlalchemy.orm import Session, sessionmaker
 
 from flask_reqsession import (
     ConfigurationError,
     PropagationError,
+    RequestScopedSessionManager,
     TransactionOutcome,
     UnexpectedRollbackError,
     on_commit,
@@ -17,7 +19,7 @@ from flask_reqsession import (
     on_rollback,
     set_rollback_only,
 )
-from tests.integration.transactions.worlds import SyncWorld
+from tests.integration.transactions.worlds import Note, SyncWorld
 from tests.never import never
 
 
@@ -43,6 +45,21 @@ def test_its_hooks_are_run(inside: SyncWorld) -> None:
 
     pay()
     assert told == ["committed", TransactionOutcome.COMMITTED]
+
+
+@pytest.mark.rule("T10", "T30")
+def test_a_listener_hears_of_transactions_and_a_hook_of_scopes(sync_world: SyncWorld) -> None:
+    """A session that was only fetched has begun nothing, so SQLAlchemy has nothing to tell."""
+    told = list[str]()
+    factory = sessionmaker(sync_world.engine)
+    event.listen(factory, "before_commit", lambda _session: told.append("listener"))
+    manager = RequestScopedSessionManager(factory)
+    with manager.session_scope():
+        manager.on_commit(told.append, "hook")
+    assert told == ["hook"]
+    with manager.session_scope() as session:
+        session.add(Note(text="rent"))
+    assert told == ["hook", "listener"]
 
 
 @pytest.mark.rule("T3")
