@@ -302,8 +302,7 @@ def _refusal_at_hand(scope: Scope) -> ManualCommitError | None:
     ``with session.begin():`` rolls back when its COMMIT is refused, and so does careful code.
     """
     error = sys.exception()
-    is_cause = error is scope.cause and isinstance(error, ManualCommitError)
-    return error if is_cause else None
+    return error if isinstance(error, ManualCommitError) and error is scope.cause else None
 
 
 def _note_writer(port: Port, connection: Connection, cursor: DBAPICursor) -> None:
