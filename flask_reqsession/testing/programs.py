@@ -5,8 +5,10 @@ predicts what must come of it, and neither knows of the other. Its ``repr`` is t
 it stands for, so that a counterexample can be read and pasted.
 
 >>> Program("unit", (Call("call1", Options("NESTED"), (Add(2), Raise("TroubleError", 3))),))
-with manager.unit_of_work() as session:
+with manager.unit_of_work():
+    session = manager.session
     @transactional(propagation="NESTED")
+    @with_request_session
     def call1(session):
         session.add(Row(2))
         raise TroubleError(3)
@@ -300,7 +302,7 @@ class Outcome:
 
 _ROOTS: Final = MappingProxyType(
     {
-        "unit": "with manager.unit_of_work() as session:",
+        "unit": "with manager.unit_of_work():",
         "request": "with app.test_request_context():",
     }
 )
@@ -312,6 +314,7 @@ def _program_lines(program: Program) -> Iterator[str]:
         yield from _lines(program.body)
     else:
         yield _ROOTS[program.root]
+        yield "    session = manager.session"
         yield from _indented(program.body)
 
 
@@ -340,6 +343,7 @@ def _step_lines(step: Step) -> Iterator[str]:
             yield f"    {_HANDLERS.get(answer, handler)}"
         case Call(name, options, body):
             yield f"@transactional({_arguments(options)})"
+            yield "@with_request_session"
             yield f"def {name}(session):"
             yield from _indented(body)
             yield f"{name}()"
@@ -360,6 +364,7 @@ def _step_lines(step: Step) -> Iterator[str]:
 
 def _generator_lines(step: Generate) -> Iterator[str]:
     yield f"@transactional({_arguments(step.options)})"
+    yield "@with_request_session"
     yield f"def {step.name}(session):"
     if step.first:
         yield from _indented(step.first)

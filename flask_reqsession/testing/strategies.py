@@ -64,7 +64,7 @@ def scope_programs(
     >>> from flask_reqsession.testing.model import predict
     >>> program = find(scope_programs(roots=["unit"]), lambda program: predict(program).rows)
     >>> print(repr(program).splitlines()[0])
-    with manager.unit_of_work() as session:
+    with manager.unit_of_work():
     """
     limits = _Limits(tuple(roots), second_session, second_writer and second_session, steps)
     return _programs(limits)

@@ -42,6 +42,7 @@ PROGRAM = Program(
 )
 CODE = """\
 with app.test_request_context():
+    session = manager.session
     with manager.session_scope(name="block1", propagation="REQUIRES_NEW", durable=True) as session:
         session.execute(insert(Row).values(number=2))
         session.flush()
@@ -51,6 +52,7 @@ with app.test_request_context():
         session.commit()
     try:
         @transactional()
+        @with_request_session
         def call3(session):
             pass
         call3()
@@ -63,12 +65,14 @@ with app.test_request_context():
         raise OtherTroubleError(6) from error
     try:
         @transactional(rollback_for=(Halt, Exception,))
+        @with_request_session
         def call7(session):
             session.add(Row(8))
         call7()
     except BaseException as error:
         raise
     @transactional()
+    @with_request_session
     def generator10(session):
         session.add(Row(11))
         yield
@@ -78,6 +82,7 @@ with app.test_request_context():
         set_rollback_only()
         list(steps)
     @transactional()
+    @with_request_session
     def generator12(session):
         yield
     with closing(generator12()) as steps:
