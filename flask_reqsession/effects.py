@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from operator import methodcaller
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from flask_reqsession.options import TransactionOutcome
@@ -68,6 +68,8 @@ ROLLBACK_TO: Final = Effect("rollback_to_savepoint")
 CLOSE: Final = Effect("close")
 LET_GO: Final = Effect("let_go")
 """Give back what a callback between two attempts has read with."""
+LET_GO_IF_IDLE: Final = Effect("let_go_if_idle")
+"""Give back the connection of a session that has only read, and that no scope runs on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,5 +87,25 @@ class Run:
     outcome: TransactionOutcome | None = None
 
 
-Request: TypeAlias = Effect | Sleep | Run
+class Performer(Protocol):
+    """Carries out effects in either colour; never raises."""
+
+    def perform(self, request: Effect, /) -> Outcome:
+        """Carry out ``request``."""
+        ...
+
+    async def aperform(self, request: Effect, /) -> Outcome:
+        """Carry out ``request``, where it may be awaited."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Elsewhere:
+    """A request to have ``effect`` carried out by another performer than the flow's own."""
+
+    performer: Performer
+    effect: Effect
+
+
+Request: TypeAlias = Effect | Elsewhere | Sleep | Run
 Flow: TypeAlias = Generator[Request, Outcome, Outcome]

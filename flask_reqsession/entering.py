@@ -37,11 +37,11 @@ from flask_reqsession.scope import Scope
 from flask_reqsession.states import ScopeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Engine
 
-    from flask_reqsession.effects import Flow
+    from flask_reqsession.effects import Flow, Performer
     from flask_reqsession.keeper import UnitKeeper
     from flask_reqsession.option_values import ManualCommit
     from flask_reqsession.places import OpenUnit
@@ -106,6 +106,10 @@ class Entering(ABC, Generic[PortT]):
     @abstractmethod
     def _current_port(self) -> PortT:
         """Return the unit's current port of the bind."""
+
+    @abstractmethod
+    def _others(self) -> Iterable[Performer]:
+        """Return the unit's other ports, as far as this colour can use them."""
 
     @abstractmethod
     def _new_port(self) -> PortT:
@@ -178,7 +182,9 @@ class Entering(ABC, Generic[PortT]):
         retry = self._spec.retry
         if retry is None:
             return self._attempt(transaction_flow)
-        attempts = retried_flow(lambda: self._attempt(transaction_flow), retry(), self._is_kept)
+        attempts = retried_flow(
+            lambda: self._attempt(transaction_flow), retry(), self._is_kept, self._others
+        )
         return self._completed(attempts)
 
     def _is_kept(self) -> bool:

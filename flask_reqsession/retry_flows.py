@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from flask_reqsession.causes import caused_after
-from flask_reqsession.effects import LET_GO, Failed, Flow, Ok, Sleep
+from flask_reqsession.effects import (
+    LET_GO,
+    LET_GO_IF_IDLE,
+    Elsewhere,
+    Failed,
+    Flow,
+    Ok,
+    Performer,
+    Sleep,
+)
 
 
 class RetryPolicy(Protocol):
@@ -32,12 +41,15 @@ class RetryPolicy(Protocol):
 
 
 def retried_flow(
-    attempt_flow: Callable[[], Flow], policy: RetryPolicy, is_kept: Callable[[], bool]
+    attempt_flow: Callable[[], Flow],
+    policy: RetryPolicy,
+    is_kept: Callable[[], bool],
+    others: Callable[[], Iterable[Performer]],
 ) -> Flow:
     """Run ``attempt_flow`` anew, each time on a fresh scope, as ``policy`` allows.
 
     ``is_kept`` tells of the last attempt whether it was committed: an exception that left it all
-    the same is no reason to do the work twice.
+    the same is no reason to do the work twice. ``others`` are the unit's other sessions.
     """
     attempt = 0
     while True:
@@ -48,17 +60,25 @@ def retried_flow(
         if attempt == policy.attempts or not policy.allows(outcome.error):
             policy.give_up(attempt, outcome.error)
             return outcome
-        waited = yield from _pause(policy, attempt, outcome.error)
+        waited = yield from _pause(policy, attempt, outcome.error, others)
         if isinstance(waited, Failed):
             return caused_after(waited, outcome)
         del outcome  # its traceback holds what the attempt had loaded
 
 
-def _pause(policy: RetryPolicy, attempt: int, error: BaseException) -> Flow:
+def _pause(
+    policy: RetryPolicy,
+    attempt: int,
+    error: BaseException,
+    others: Callable[[], Iterable[Performer]],
+) -> Flow:
     """Wait between two attempts, with no connection held: neither ours nor the callback's."""
     try:
         policy.announce(attempt, error)
     except BaseException as refusal:  # noqa: BLE001 - the user's callback ends the attempts
         return Failed(refusal)
     left = yield LET_GO
+    for other in others():
+        if isinstance(left, Ok):
+            left = yield Elsewhere(other, LET_GO_IF_IDLE)
     return left if isinstance(left, Failed) else (yield Sleep(policy.delay(attempt)))

@@ -7,7 +7,18 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from flask_reqsession.drivers import aattempt
-from flask_reqsession.effects import CLOSE, DONE, FLUSH, SAVEPOINT, Failed, Outcome, Run, Sleep
+from flask_reqsession.effects import (
+    CLOSE,
+    DONE,
+    FLUSH,
+    SAVEPOINT,
+    Effect,
+    Elsewhere,
+    Failed,
+    Outcome,
+    Run,
+    Sleep,
+)
 from flask_reqsession.errors import ScopeOwnershipError
 from flask_reqsession.owners import borrowing_from, who_owns
 from flask_reqsession.pending import HookKind
@@ -64,10 +75,17 @@ class AsyncSessionPort(Port):
 
     async def aperform(self, request: Request) -> Outcome:
         """Carry out ``request``; what it raises is the outcome."""
-        if isinstance(request, Sleep):
-            return await aattempt(lambda: asyncio.sleep(request.seconds))
-        if isinstance(request, Run):
-            return await self._run(request)
+        match request:
+            case Sleep():
+                return await aattempt(lambda: asyncio.sleep(request.seconds))
+            case Elsewhere():
+                return await request.performer.aperform(request.effect)
+            case Run():
+                return await self._run(request)
+            case Effect():
+                return await self._perform_effect(request)
+
+    async def _perform_effect(self, request: Effect) -> Outcome:
         if request is CLOSE:
             closed = await _shielded(aattempt(self.aclose))
             if isinstance(closed, Failed):

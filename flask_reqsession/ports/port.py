@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
 from flask_reqsession.effects import (
@@ -12,6 +13,7 @@ from flask_reqsession.effects import (
     ROLLBACK,
     ROLLBACK_TO,
     Effect,
+    Elsewhere,
     Failed,
     Ok,
     Outcome,
@@ -54,6 +56,8 @@ class Port(EndingSession):
             if isinstance(request, Effect):
                 if (value := request.call(self)) is not None:
                     return Ok(value)
+            elif isinstance(request, Elsewhere):
+                return request.performer.perform(request.effect)
             elif isinstance(request, Run):
                 request.hook.task.run(request.outcome)
             else:
@@ -62,6 +66,10 @@ class Port(EndingSession):
             self.record_failure(error)
             return Failed(error, self._was_committed() if request is COMMIT else False)
         return DONE
+
+    @abstractmethod
+    async def aperform(self, request: Request) -> Outcome:
+        """Carry out ``request`` for a coroutine."""
 
     def begin(self) -> None:
         """Take over the session as it is; SQLAlchemy begins at the first statement.
@@ -186,6 +194,11 @@ class Port(EndingSession):
                 "rolled back. Write in a transaction of its own: in a function with @transactional."
             )
         self.release()
+
+    def let_go_if_idle(self) -> None:
+        """Give the connection back, if a scope runs here no more than anything waits for COMMIT."""
+        if self.scope is None and self.paused is None and not self.has_uncommitted_changes:
+            self.release()
 
     # -- closing --------------------------------------------------------------------------------
 

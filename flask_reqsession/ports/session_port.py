@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flask_reqsession.drivers import aattempt
-from flask_reqsession.effects import Failed, Run, Sleep
+from flask_reqsession.effects import Elsewhere, Failed, Run, Sleep
 from flask_reqsession.ports.port import Port
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class SessionPort(Port):
         """Carry out ``request`` for a coroutine: only a wait and a hook are awaited."""
         if isinstance(request, Sleep):
             return await aattempt(lambda: asyncio.sleep(request.seconds))
+        if isinstance(request, Elsewhere):
+            return await request.performer.aperform(request.effect)
         if isinstance(request, Run):
             ran = await aattempt(request.hook.task.run_awaited, request.outcome)
             if isinstance(ran, Failed):

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flask_reqsession.drivers import aadvance, aattempt, advance, attempt
-from flask_reqsession.effects import DONE, Failed, Outcome, Request, Run, Sleep
+from flask_reqsession.effects import DONE, Elsewhere, Failed, Outcome, Request, Run, Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,6 +44,8 @@ class Script:
             return Failed(EffectError("sleep")) if "sleep" in self.failing else DONE
         if isinstance(request, Run):
             return attempt(request.hook.task.run, request.outcome)
+        if isinstance(request, Elsewhere):
+            return request.performer.perform(request.effect)
         self.conversation.append(request.verb)
         if request.verb in self.failing:
             return Failed(EffectError(request.verb))

@@ -274,6 +274,7 @@ class Attempts:
     """The attempts of one call, each with a scope of its own."""
 
     def __init__(self, rules: OutcomeRules = RULES) -> None:
+        self.others: list[Script] = []
         self.rules = rules
         self.scopes: list[Scope] = []
 
@@ -288,7 +289,24 @@ class Attempts:
 
     def under(self, policy: Policy) -> Flow:
         """Run them as ``policy`` says."""
-        return retried_flow(self.attempt, policy, self.is_kept)
+        return retried_flow(self.attempt, policy, self.is_kept, lambda: self.others)
+
+
+@pytest.mark.rule("T20")
+@both_colours
+def test_before_a_wait_the_other_sessions_let_go_too(
+    drive: Callable[[Script, Flow], Outcome],
+) -> None:
+    """After the call's own; one that fails ends the attempts, and the others are not asked."""
+    script, policy, attempts = Script({"commit"}), Policy(3), Attempts()
+    attempts.others = [Script(), Script({"let_go_if_idle"}), Script()]
+    outcome = drive(script, attempts.under(policy))
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "let_go_if_idle"
+    assert script.conversation[-1] == "let_go"
+    asked = [other.conversation for other in attempts.others]
+    assert asked == [["let_go_if_idle"], ["let_go_if_idle"], []]
+    assert script.slept == []
 
 
 @both_colours

@@ -7,13 +7,16 @@ import gc
 import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -25,6 +28,7 @@ from flask_reqsession import (
 )
 from tests.integration.items import connections_in_use
 from tests.integration.transactions.worlds import Note, SyncWorld, World
+from tests.servers.connections import rows_of
 
 AT_ONCE: Any = {"initial": 0.0, "maximum": 0.0}
 AGES: Any = {"initial": 60.0, "maximum": 60.0, "jitter": False}
@@ -246,27 +250,127 @@ async def test_a_committed_call_is_not_run_again_though_its_exception_is_named(
     assert world.kept() == ["note 1"]
 
 
-@pytest.mark.rule("T20", "M16")
-def test_what_was_read_elsewhere_can_be_let_go_before_the_wait(
-    sync_world: SyncWorld, tmp_path: Path
-) -> None:
-    """Another bind keeps its connection until the request ends, or ``before_retry`` releases it."""
+@dataclass
+class Rates:
+    """A manager of two binds, and what of the second one is held when a call waits."""
+
+    databases: DatabaseManager
+    held: list[int] = field(default_factory=list[int])
+
+    @property
+    def session(self) -> Session:
+        """The session of the second bind."""
+        return self.manager.get_request_session(bind="rates")
+
+    def __post_init__(self) -> None:
+        self.manager = RequestScopedSessionManager(self.databases)
+
+    def count(self, *_event: object) -> None:
+        """Count the connections that are held."""
+        self.held.append(connections_in_use(self.databases.engine("rates")))
+
+
+@pytest.fixture
+def rates(sync_world: SyncWorld, tmp_path: Path) -> Iterator[Rates]:
+    """Give the manager, in a unit of work."""
     databases = DatabaseManager({"default": sync_world.url, "rates": f"sqlite:///{tmp_path}/r.db"})
-    manager = RequestScopedSessionManager(databases)
-    held: list[int] = []
+    rates = Rates(databases)
+    with rates.manager.unit_of_work():
+        rates.session.execute(text("CREATE TABLE rate (n INTEGER)"))
+        rates.session.commit()
+        yield rates
+    databases.dispose()
 
-    def let_go(_attempt: int, _error: BaseException) -> None:
-        held.append(connections_in_use(databases.engine("rates")))
-        manager.release(bind="rates")
-        held.append(connections_in_use(databases.engine("rates")))
 
-    @manager.transactional(retry=Retry(on=KeyError, before_retry=let_go, **AT_ONCE))
+def wait_once(rates: Rates, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run ``work`` in two attempts, and count what is held in the wait between them."""
+    monkeypatch.setattr(time, "sleep", rates.count)
+
+    @rates.manager.transactional(retry=Retry(on=KeyError))
     def pay() -> None:
+        work()
+        if not rates.held:
+            raise KeyError
+
+    pay()
+    monkeypatch.undo()
+
+
+@pytest.mark.rule("T20", "M16")
+def test_what_was_read_elsewhere_is_let_go_before_the_wait(
+    rates: Rates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session of another bind holds no connection either, and keeps what it has loaded."""
+    wait_once(rates, lambda: rates.session.execute(text("SELECT 1")), monkeypatch)
+    assert rates.held == [0]
+
+
+@pytest.mark.rule("T20", "M16")
+def test_what_was_written_elsewhere_is_kept_for_its_owner(
+    rates: Rates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no part of what is run again: neither committed nor rolled back by the wait."""
+    rates.session.execute(text("INSERT INTO rate VALUES (1)"))
+    wait_once(rates, lambda: None, monkeypatch)
+    assert rates.held == [1]
+    rates.session.commit()
+    assert rows_of(str(rates.databases.engine("rates").url), "SELECT n FROM rate") == [(1,)]
+
+
+@pytest.mark.rule("T20", "M16")
+def test_a_scope_elsewhere_keeps_its_transaction(
+    rates: Rates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has read belongs to what it will write."""
+    with rates.manager.session_scope(bind="rates") as session:
+        session.execute(text("SELECT 1"))
+        wait_once(rates, lambda: None, monkeypatch)
+    assert rates.held == [1]
+
+
+async def read_rates(manager: RequestScopedSessionManager, asynchronous: bool) -> None:
+    """Read in the second bind."""
+    if asynchronous:
+        await manager.get_async_request_session(bind="rates").execute(text("SELECT 1"))
+    else:
         manager.get_request_session(bind="rates").execute(text("SELECT 1"))
+
+
+@pytest.mark.rule("T20", "T50")
+@pytest.mark.parametrize("asynchronous", [True, False], ids=["AsyncSession", "Session"])
+def test_a_coroutine_holds_nothing_elsewhere_while_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """Whichever session it has, that of another bind is let go in the way of its own."""
+    make: Any = create_async_engine if asynchronous else create_engine
+    driver = "sqlite+aiosqlite" if asynchronous else "sqlite"
+    engines = {name: make(f"{driver}:///{tmp_path}/{name}.db") for name in ("default", "rates")}
+    databases = DatabaseManager(engines)
+    manager, held, sleep = RequestScopedSessionManager(databases), list[int](), asyncio.sleep
+
+    def count() -> int:
+        return connections_in_use(getattr(engines["rates"], "sync_engine", engines["rates"]))
+
+    async def wait(seconds: float) -> None:
+        if seconds:
+            held.append(count())
+        await sleep(0)
+
+    @manager.transactional(retry=Retry(on=KeyError))
+    async def pay() -> None:
+        await read_rates(manager, asynchronous)
+        assert count() == 1
         if not held:
             raise KeyError
 
-    with manager.unit_of_work():
-        pay()
-    assert held == [1, 0]
-    databases.dispose()
+    async def main() -> None:
+        async with manager.async_unit_of_work():
+            await pay()
+        for engine in engines.values():
+            disposed = engine.dispose()
+            if asynchronous:
+                await disposed
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    asyncio.run(main())
+    assert held == [0]
