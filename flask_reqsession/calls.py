@@ -18,7 +18,6 @@ from flask_reqsession.drivers import perform_all, result_of
 from flask_reqsession.effects import Failed, Ok
 from flask_reqsession.execution import AsyncExecution, Execution
 from flask_reqsession.flows import broken_flow, ending_flow
-from flask_reqsession.outcome_rules import is_deferred
 from flask_reqsession.owners import current_strand, running_loop
 from flask_reqsession.places import place
 from flask_reqsession.reattachment import Recall
@@ -155,7 +154,7 @@ def _beginning_call(  # noqa: C901 - in one piece, as the call that joins
                 port.record_failure(error)
                 ended = _end(port, scope, Failed(error))
             else:
-                if scope.is_plain and not port.in_transaction and not is_deferred(value):
+                if scope.is_plain and not port.in_transaction and rules.is_moot(value):
                     scope.state = ScopeState.COMMITTED  # there was nothing to commit
                     port.scope = None
                     return value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flask_reqsession.option_values import StatusRule
 
 _DEFERRED = frozenset({CoroutineType, AsyncGeneratorType, GeneratorType})
+_TEXTS = frozenset({bytes, str})
 
 _ERROR_STATUS = TransactionOptions().rollback_on_status
 """The rule that is in force where none is given; it lets every success pass."""
@@ -86,6 +87,20 @@ class Rules:
         if status is not None and self._status_fails(status):
             return True
         return None if standing is Standing.OUTERMOST and not isinstance(value, Response) else False
+
+    def is_moot(self, value: object) -> bool:
+        """Whether a scope that did nothing may end without a look at ``value``.
+
+        Not where that is work which has not begun, or where a response has to be made of it: a
+        JSON provider or the app's own ``make_response()`` may be the first to use the session.
+        """
+        if value is None or type(value) in _TEXTS:
+            return True
+        if is_deferred(value):
+            return False
+        if self._function is None or self._status_fails is None or isinstance(value, Response):
+            return True
+        return self._role.standing() is not Standing.OUTERMOST
 
     def respond(self, value: object) -> object:
         """Return the response that Flask makes of ``value``, or raise what Flask refuses it by.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flask_reqsession.option_values import ManualCommit
     from flask_reqsession.options import TransactionOptions
     from flask_reqsession.retry_flows import RetryPolicy
-    from flask_reqsession.scope import OutcomeRules, Scope
+    from flask_reqsession.scope import CallRules, Scope
 
 
 class Entry(Enum):
@@ -57,7 +57,7 @@ class ScopeSpec:
     name: str
     bind: str
     options: TransactionOptions | None
-    rules: OutcomeRules
+    rules: CallRules
     manual_commit: ManualCommit | None = None
     mode: TransactionMode | None = None
     demands_mode: bool = False

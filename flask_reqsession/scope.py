@@ -45,6 +45,14 @@ class OutcomeRules(Protocol):
         ...
 
 
+class CallRules(OutcomeRules, Protocol):
+    """What the options of a call say, too, where its body may have done nothing."""
+
+    def is_moot(self, value: object) -> bool:
+        """Whether a scope that did nothing may end without a look at ``value``."""
+        ...
+
+
 class Scope:
     """One transaction or savepoint, from its begin to its end. Fresh for every call.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterator
 
 import pytest
+from flask import Flask, Response
+from flask.json.provider import DefaultJSONProvider
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -107,6 +109,41 @@ def test_work_that_has_not_begun_is_refused(inside: SyncWorld) -> None:
 
     with pytest.raises(ConfigurationError, match="has not begun"):
         _ = pay()
+
+
+@pytest.mark.rule("T15", "T16")
+def test_a_response_that_first_uses_the_session_is_made_in_the_scope(
+    sync_world: SyncWorld,
+) -> None:
+    """What it writes is committed, as where the view had used the session before."""
+
+    class Provider(DefaultJSONProvider):
+        @staticmethod
+        def default(o: object) -> str:
+            sync_world.manager.session.add(Note(text=type(o).__name__))
+            return "written"
+
+    class Answer: ...
+
+    app = Flask(__name__)
+    app.json = Provider(app)
+    sync_world.manager.init_app(app)
+
+    @app.get("/written")
+    @sync_world.manager.transactional
+    def written() -> dict[str, object]:
+        return {"answer": Answer()}
+
+    @app.get("/made")
+    @sync_world.manager.transactional
+    def made() -> Response:
+        return Response("made by the view")
+
+    client = app.test_client()
+    assert client.get("/made").text == "made by the view"
+    assert sync_world.sent == []
+    assert client.get("/written").json == {"answer": "written"}
+    assert sync_world.kept() == ["Answer"]
 
 
 @pytest.mark.rule("T11")
