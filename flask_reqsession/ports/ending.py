@@ -32,8 +32,11 @@ class EndingSession(WatchedSession):
 
     __slots__ = ()
 
-    # Said again, since it is set here as well.
+    # Said again, since they are set here as well.
+    committing: CommitAttempt | None
     is_rolling_back: bool
+    is_working: bool
+    prepare_failures: list[BaseException] | None
 
     def flush(self) -> None:
         """Send what is pending, so that a failure in it is not a failure of COMMIT.

@@ -44,8 +44,8 @@ class Port(EndingSession):
 
     # Said again, since they are set here as well.
     is_rolling_back: bool
+    is_working: bool
     losses: Losses | None
-    prepare_failures: list[BaseException] | None
     session: Session | None
 
     def perform(self, request: Request) -> Outcome:

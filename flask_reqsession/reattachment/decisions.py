@@ -35,7 +35,7 @@ class Decisions:
     )
 
     def __init__(self, arguments: list[tuple[object, Place]]) -> None:
-        self.arguments = arguments
+        self.arguments: list[tuple[object, Place]] = arguments
         self.attached: list[object] = []
         """What is attached as the same object, and the unsaved instances that come with it."""
         self.roots: list[object] = []
