@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from flask.views import View
-
 from flask_reqsession.colour import Colour, colour_of
 from flask_reqsession.contexts import request_context
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.marks import STAND_IN, Mark
-from flask_reqsession.views import method_of
+from flask_reqsession.views import is_of_class, method_of
 from flask_reqsession.wrapper import plan_of
 
 if TYPE_CHECKING:
@@ -34,13 +32,13 @@ def is_scoped(function: object) -> bool:
 def refusing_coroutines(plan: CallPlan) -> CallPlan:
     """Return a plan whose function refuses to have a coroutine run that is not in the scope.
 
-    What it is of a class of views, is known when the request is.
+    Around a class of views only the request tells which method that is, so it is asked there.
     """
     function = plan.function
     if type(function) is not FunctionType or plan.colour is not Colour.SYNC:
         return plan
     inside = list(_layers_of(function))[1:]
-    of_class = any(map(_is_of_class, [function, *inside]))
+    of_class = any(map(is_of_class, [function, *inside]))
     if not of_class and not _is_lost_in(function):
         return plan
 
@@ -74,12 +72,6 @@ def _layers_of(function: Any) -> Iterator[Any]:  # noqa: ANN401 - of any type
     while function is not None:
         yield function
         function = getattr(function, "__wrapped__", None)
-
-
-def _is_of_class(layer: object) -> bool:
-    """Whether ``View.as_view()`` made it."""
-    namespace: dict[str, object] = getattr(layer, "__globals__", {})
-    return namespace.get("__name__") == View.__module__
 
 
 def _methods() -> Iterator[object]:

@@ -108,10 +108,13 @@ def _passes_on(layer: Any) -> bool:
     """
     if is_stand_in(layer) or isinstance(layer, functools.partial):
         return True
-    if inspect.isroutine(layer):
-        namespace: dict[str, object] = getattr(layer, "__globals__", {})
-        return namespace.get("__name__") == View.__module__
-    return not hasattr(layer, "__wrapped__")
+    return is_of_class(layer) if inspect.isroutine(layer) else not hasattr(layer, "__wrapped__")
+
+
+def is_of_class(layer: object) -> bool:
+    """Whether ``View.as_view()`` made it."""
+    namespace: dict[str, object] = getattr(layer, "__globals__", {})
+    return namespace.get("__name__") == View.__module__
 
 
 def _dispatches_plainly(app: Flask) -> bool:
