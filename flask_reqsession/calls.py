@@ -135,7 +135,7 @@ def _beginning_call(  # noqa: C901 - in one piece, as the call that joins
         if unit.ended or unit.of_parent:
             return enter(*args, **kwargs)
         port = here.keeper.port(unit, bind)
-        if not port.is_idle:
+        if not port.is_free:
             return enter(*args, **kwargs)
         scope = Scope(name, rules, None, propagation)
         scope.state = ScopeState.ACTIVE  # as advance() would have it

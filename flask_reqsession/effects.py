@@ -87,7 +87,7 @@ class Run:
     outcome: TransactionOutcome | None = None
 
 
-class Performer(Protocol):
+class EitherPerformer(Protocol):
     """Carries out effects in either colour; never raises."""
 
     def perform(self, request: Effect, /) -> Outcome:
@@ -103,7 +103,7 @@ class Performer(Protocol):
 class Elsewhere:
     """A request to have ``effect`` carried out by another performer than the flow's own."""
 
-    performer: Performer
+    performer: EitherPerformer
     effect: Effect
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from flask_reqsession.effects import Flow, Performer
+    from flask_reqsession.effects import EitherPerformer, Flow
     from flask_reqsession.keeper import UnitKeeper
     from flask_reqsession.option_values import ManualCommit
     from flask_reqsession.places import OpenUnit
@@ -108,7 +108,7 @@ class Entering(ABC, Generic[PortT]):
         """Return the unit's current port of the bind."""
 
     @abstractmethod
-    def _others(self) -> Iterable[Performer]:
+    def _others(self) -> Iterable[EitherPerformer]:
         """Return the unit's other ports, as far as this colour can use them."""
 
     @abstractmethod

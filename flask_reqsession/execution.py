@@ -15,7 +15,7 @@ from flask_reqsession.ports import AsyncSessionPort, SessionPort
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flask_reqsession.effects import Outcome, Performer
+    from flask_reqsession.effects import EitherPerformer, Outcome
 
 
 class Execution(Entering[SessionPort]):
@@ -32,7 +32,7 @@ class Execution(Entering[SessionPort]):
     def _new_port(self) -> SessionPort:
         return self._keeper.new_port(self._unit, self._spec.bind)
 
-    def _others(self) -> list[Performer]:
+    def _others(self) -> list[EitherPerformer]:
         ports = [port for port in self._unit.opened if port is not self.port]
         return [port for port in ports if self._awaits or isinstance(port, SessionPort)]
 
@@ -129,7 +129,7 @@ class AsyncExecution(Entering[AsyncSessionPort]):
     def _new_port(self) -> AsyncSessionPort:
         return self._keeper.new_async_port(self._unit, self._spec.bind)
 
-    def _others(self) -> list[Performer]:
+    def _others(self) -> list[EitherPerformer]:
         return [port for port in self._unit.opened if port is not self.port]
 
     async def run(self, body: Callable[[], Awaitable[object]]) -> object:

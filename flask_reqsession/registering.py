@@ -32,7 +32,7 @@ class Registration(NamedTuple):
 
 
 class Registering:
-    """What the four share: find the running scope, and let the hook wait for its end."""
+    """What all kinds of hooks share: find the running scope, and let the hook wait for its end."""
 
     _kind: ClassVar[HookKind]
 

@@ -9,11 +9,11 @@ from flask_reqsession.causes import caused_after
 from flask_reqsession.effects import (
     LET_GO,
     LET_GO_IF_IDLE,
+    EitherPerformer,
     Elsewhere,
     Failed,
     Flow,
     Ok,
-    Performer,
     Sleep,
 )
 
@@ -44,7 +44,7 @@ def retried_flow(
     attempt_flow: Callable[[], Flow],
     policy: RetryPolicy,
     is_kept: Callable[[], bool],
-    others: Callable[[], Iterable[Performer]],
+    others: Callable[[], Iterable[EitherPerformer]],
 ) -> Flow:
     """Run ``attempt_flow`` anew, each time on a fresh scope, as ``policy`` allows.
 
@@ -70,7 +70,7 @@ def _pause(
     policy: RetryPolicy,
     attempt: int,
     error: BaseException,
-    others: Callable[[], Iterable[Performer]],
+    others: Callable[[], Iterable[EitherPerformer]],
 ) -> Flow:
     """Wait between two attempts, with no connection held: neither ours nor the callback's."""
     try:

@@ -9,10 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from flask_reqsession.commits import Answer, CommitAttempt
 from flask_reqsession.driver_states import may_be_over
-from flask_reqsession.errors import (
-    CommitOutcomeUnknownError,
-    UnexpectedRollbackError,
-)
+from flask_reqsession.errors import CommitOutcomeUnknownError, UnexpectedRollbackError
 from flask_reqsession.ports.two_phase import (
     commit_the_rest,
     log_decision,

@@ -20,10 +20,7 @@ from flask_reqsession.effects import (
     Request,
     Run,
 )
-from flask_reqsession.errors import (
-    ManualCommitError,
-    RetryNotAllowedError,
-)
+from flask_reqsession.errors import ManualCommitError, RetryNotAllowedError
 from flask_reqsession.ports.deferral import Deferral
 from flask_reqsession.ports.ending import EndingSession
 

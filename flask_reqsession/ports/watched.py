@@ -152,7 +152,7 @@ class WatchedSession(ABC):
         return self.session is not None and self.session.in_transaction()
 
     @property
-    def is_idle(self) -> bool:
+    def is_free(self) -> bool:
         """Whether a scope may begin on it as it is: no other is there, and nothing to clean up."""
         if self.scope is not None or self.paused is not None or self.of_parent:
             return False

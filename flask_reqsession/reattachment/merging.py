@@ -87,7 +87,7 @@ class Merge:
     def writes(self, resolve: Resolve, prefer: str) -> tuple[list[Write], list[str]]:
         """Return which values are to be set in the holder, and which attributes conflict.
 
-        Of these only the values that ``prefer="argument"`` lets through are among the first.
+        The value of an attribute that conflicts is set with ``prefer="argument"`` only.
         """
         writes: list[Write] = []
         conflicts: list[str] = []
