@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
+from tests.integration.reattachment.garden import Garden
 from tests.integration.reattachment.shop import Shop
 
 
@@ -23,3 +24,11 @@ def session(shop: Shop) -> Iterator[Session]:
     """Give the session that instances are attached to."""
     with shop.session() as session:
         yield session
+
+
+@pytest.fixture
+def garden() -> Iterator[Garden]:
+    """Give one database to all examples of a test; each fills it anew."""
+    garden = Garden()
+    yield garden
+    garden.engine.dispose()

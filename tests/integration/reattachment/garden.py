@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import (
     Column,
     Connection,
-    Engine,
     ForeignKey,
+    StaticPool,
     Table,
+    create_engine,
     delete,
     event,
     insert,
@@ -126,18 +127,15 @@ def model_of(number: int) -> type[Node | Tag]:
 class Garden:
     """The database, refilled for each example, and the SQL that it was sent."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self) -> None:
+        self.engine = create_engine("sqlite://", poolclass=StaticPool)
+        Base.metadata.create_all(self.engine)
         self.sql: list[str] = []
-        self.make = sessionmaker(engine, expire_on_commit=False)
-        event.listen(engine, "before_cursor_execute", self._note)
+        self.make = sessionmaker(self.engine, expire_on_commit=False)
+        event.listen(self.engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: object, _cursor: object, sql: str, *_rest: object) -> None:
         self.sql.append(sql)
-
-    def close(self) -> None:
-        """Stop listening."""
-        event.remove(self.engine, "before_cursor_execute", self._note)
 
     def fill(self, parents: list[int], linked: set[tuple[int, int]]) -> Rows:
         """Empty the tables, insert all nodes and tags, and return the rows."""

@@ -13,7 +13,7 @@ from tests.integration.reattachment.garden import NODES, Rows
 
 
 @dataclass
-class Garden:
+class Situation:
     """All that a call can meet."""
 
     base: Rows
@@ -65,37 +65,37 @@ class Outcome:
     reached: set[int] = field(default_factory=set[int])
 
 
-def predict(garden: Garden, arguments: Iterable[int]) -> Outcome:
+def predict(situation: Situation, arguments: Iterable[int]) -> Outcome:
     """Apply the rules to whatever the arguments lead to."""
-    outcome = Outcome(rows=garden.own.copy())
-    outcome.written = _differences(garden.committed, garden.own)
+    outcome = Outcome(rows=situation.own.copy())
+    outcome.written = _differences(situation.committed, situation.own)
     known = -1
-    while known != len(garden.held):
-        known = len(garden.held)
+    while known != len(situation.held):
+        known = len(situation.held)
         outcome.reached.clear()
-        _reach(garden, arguments, outcome)
+        _reach(situation, arguments, outcome)
         if not outcome.refusals:
-            _read(garden, outcome.reached)
+            _read(situation, outcome.reached)
     for number in outcome.reached:
-        _merge(garden, number, outcome)
-    for node, tag in garden.now.links - garden.base.links:
+        _merge(situation, number, outcome)
+    for node, tag in situation.now.links - situation.base.links:
         if node in outcome.reached:
             outcome.rows.links.add((node, tag))
-    for link in garden.base.links - garden.now.links:
+    for link in situation.base.links - situation.now.links:
         if link[0] in outcome.reached:
             outcome.fails |= link not in outcome.rows.links
             outcome.rows.links.discard(link)
     return outcome
 
 
-def _read(garden: Garden, reached: set[int]) -> None:
+def _read(situation: Situation, reached: set[int]) -> None:
     """Let the session load what changed collections are compared with."""
-    for number in reached.intersection(garden.held):
-        changes = garden.changes(number)
-        members = garden.own.children(number) if "children" in changes else []
-        members += garden.own.linked(number) if "links" in changes else []
+    for number in reached.intersection(situation.held):
+        changes = situation.changes(number)
+        members = situation.own.children(number) if "children" in changes else []
+        members += situation.own.linked(number) if "links" in changes else []
         for member in members:
-            garden.held.setdefault(member, garden.committed.versions.get(member, 0))
+            situation.held.setdefault(member, situation.committed.versions.get(member, 0))
 
 
 def _differences(before: Rows, after: Rows) -> set[str]:
@@ -113,43 +113,43 @@ def column(number: int, name: str) -> str:
     return f"{'node' if number in NODES else 'tag'}.{name}"
 
 
-def _reach(garden: Garden, arguments: Iterable[int], outcome: Outcome) -> None:
+def _reach(situation: Situation, arguments: Iterable[int], outcome: Outcome) -> None:
     waiting = [(number, True) for number in arguments]
     while waiting:
         number, refuses = waiting.pop()
-        if number in garden.deleted:
-            if refuses or garden.changes(number):
+        if number in situation.deleted:
+            if refuses or situation.changes(number):
                 outcome.refusals.add("MissingRowError")
         elif number not in outcome.reached:
             outcome.reached.add(number)
-            attached = number not in garden.held
-            waiting += [(each, attached) for each in garden.neighbours(number)]
+            attached = number not in situation.held
+            waiting += [(each, attached) for each in situation.neighbours(number)]
 
 
-def _merge(garden: Garden, number: int, outcome: Outcome) -> None:
-    changes = garden.changes(number)
-    is_held = number in garden.held
-    current = garden.own if is_held else garden.base
-    start_version = garden.base.versions.get(number, 0)
-    if changes and is_held and garden.held[number] != start_version:
+def _merge(situation: Situation, number: int, outcome: Outcome) -> None:
+    changes = situation.changes(number)
+    is_held = number in situation.held
+    current = situation.own if is_held else situation.base
+    start_version = situation.base.versions.get(number, 0)
+    if changes and is_held and situation.held[number] != start_version:
         outcome.refusals.add("StaleDataError")
     is_updated = False
     for name, start, wanted, here in (
-        ("a", garden.base.a, garden.now.a, current.a),
-        ("parent_id", garden.base.parents, garden.now.parents, current.parents),
+        ("a", situation.base.a, situation.now.a, current.a),
+        ("parent_id", situation.base.parents, situation.now.parents, current.parents),
     ):
         if name not in changes or here.get(number) == wanted[number]:
             continue
         if here.get(number) != start[number]:
-            if garden.conflict == "raise":
+            if situation.conflict == "raise":
                 outcome.refusals.add("ReattachConflictError")
-            if garden.conflict != "argument":
+            if situation.conflict != "argument":
                 continue
         is_updated = True
         outcome.written.add(column(number, name))
         target = outcome.rows.a if name == "a" else outcome.rows.parents
         target[number] = wanted[number]  # type: ignore[assignment]
     if is_updated:
-        known = garden.committed.versions.get(number, 0)
+        known = situation.committed.versions.get(number, 0)
         is_old = not is_held and known != start_version
-        outcome.fails |= number not in garden.committed.a or is_old
+        outcome.fails |= number not in situation.committed.a or is_old

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, StaticPool, create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession.errors import ReattachError
 from flask_reqsession.reattachment import Memory, ReattachOptions, attach
-from tests.integration.reattachment import gardening
 from tests.integration.reattachment.garden import (
     ALL,
     NODES,
     TAGS,
-    Base,
     Garden,
     Node,
     Rows,
     model_of,
 )
-from tests.integration.reattachment.gardening import Outcome, predict
+from tests.integration.reattachment.gardening import Outcome, Situation, column, predict
 
 VALUE = st.integers(0, 2)
 TAG = st.sampled_from(TAGS)
@@ -77,23 +74,6 @@ CHECKED = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """Give one database to all examples; each fills it anew."""
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def garden(engine: Engine) -> Iterator[Garden]:
-    """Give the garden."""
-    garden = Garden(engine)
-    yield garden
-    garden.close()
-
-
 def edit(graph: dict[int, Any], rows: Rows, steps: list[tuple[str, int, int, int]]) -> None:
     """Change instances and ``rows`` alike."""
     for kind, number, value, tag in steps:
@@ -128,7 +108,7 @@ def work(session: Session, own: Rows, history: History) -> tuple[list[Any], set[
             continue
         kept.append(instance)
         if kind == "a":
-            touched.add(gardening.column(number, "a"))
+            touched.add(column(number, "a"))
             instance.a = own.a[number] = value
         elif kind == "move" and number in NODES:
             touched.add("node.parent_id")
@@ -165,9 +145,7 @@ def test_whole_graphs_keep_the_rules(garden: Garden, history: History) -> None:
         own = committed.copy()
         kept, deleted, touched = work(session, own, history)
         held = {each.id: getattr(each, "version", 0) for each in cast("Iterable[Any]", session)}
-        situation = gardening.Garden(
-            rows, now, committed, own, held, deleted, conflict=history.conflict
-        )
+        situation = Situation(rows, now, committed, own, held, deleted, conflict=history.conflict)
         outcome = predict(situation, history.passed)
         garden.sql.clear()
         options: Any = ReattachOptions(conflict=history.conflict)  # type: ignore[arg-type]

@@ -50,9 +50,11 @@ def unheard() -> Iterator[None]:
 
     for name in ("append", "remove"):
         event.listen(Folder.linked, name, hear)
-    yield
-    for name in ("append", "remove"):
-        event.remove(Folder.linked, name, hear)
+    try:
+        yield
+    finally:
+        for name in ("append", "remove"):
+            event.remove(Folder.linked, name, hear)
 
 
 @pytest.mark.rule("R5")
@@ -126,7 +128,7 @@ def test_an_added_member_that_a_refresh_misses_is_refused(
     with pytest.raises(MissingRowError, match=r"^Folder 3 "):
         shop.attach(session, folder, refresh=True)
 
-    assert (folder in session) is False
+    assert folder not in session
     assert own is None or [each.id for each in own.linked] == [2]
 
 

@@ -42,7 +42,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 @pytest.mark.rule("T13", "T19")
 @pytest.mark.parametrize("mode", MODES, ids=["plain", "limited", "isolated"])
 def test_both_are_committed_or_neither(pair: Pair, mode: dict[str, Any]) -> None:
-    """With a mode as without one; the one that is refused takes the other along."""
+    """The one that is refused takes the other along; a mode is kept, or refused by MariaDB."""
     manager = pair.manager(twophase=True)
     if is_mariadb(pair) and "isolation" in mode:
         with pytest.raises(ConfigurationError, match="isolation_level"):
@@ -60,7 +60,7 @@ def test_both_are_committed_or_neither(pair: Pair, mode: dict[str, Any]) -> None
 
 @pytest.mark.rule("T13", "T18")
 def test_nothing_is_written_in_two_phases_of_a_reader(pair: Pair) -> None:
-    """Each database refuses it, and what only read ends well."""
+    """Each database refuses it, and what only read ends well; on MariaDB it is refused at once."""
     manager = pair.manager(twophase=True)
     if is_mariadb(pair):
         with pytest.raises(ConfigurationError, match="without twophase=True"):
