@@ -48,7 +48,7 @@ class Part(NamedTuple):
 def parts_of(connections: Iterable[Connection]) -> list[Part]:
     """Return the parts of the transaction that ``connections`` are in."""
     begun = ((connection, connection.get_transaction()) for connection in connections)
-    return [Part(c, began) for c, began in begun if isinstance(began, TwoPhaseTransaction)]
+    return [Part(where, each) for where, each in begun if isinstance(each, TwoPhaseTransaction)]
 
 
 def log_decision(parts: list[Part]) -> None:

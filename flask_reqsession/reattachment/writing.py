@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 Resolve: TypeAlias = Callable[[object], object]
 """Gives what stands for an instance in the session: itself, another one, or None."""
 
-
 Stays: TypeAlias = "Callable[[object, RelationshipProperty[object]], bool]"
 """Tells whether a member does not come into a collection, though it was added on the other side."""
 
