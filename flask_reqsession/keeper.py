@@ -269,8 +269,7 @@ class UnitKeeper:
         whatever thread that is.
         """
         context = request_context(None)
-        unit = None if context is None else self._ending_unit(context)
-        if unit is None:
+        if context is None or (unit := self._ending_unit(context)) is None:
             return
         place.set(None)
         losses: list[str] = []
@@ -279,8 +278,8 @@ class UnitKeeper:
                 losses = unit.losses(unit.opened, error)
         finally:
             unit.end(error)
-        if losses:
-            _warn_of(losses)
+        if losses:  # now that all is closed: the user's filters may make an error of it
+            warn_of(losses, context.request.endpoint)
 
     def _ending_unit(self, context: Context) -> Unit | None:
         """Return the unit that began in ``context`` and is the running code's."""
@@ -301,15 +300,15 @@ class UnitKeeper:
 
     async def end_coroutine(self, error: BaseException | None) -> None:
         """Close what an async view opened in its event loop."""
-        unit = self.peek()
+        unit, context = self.peek(), request_context(None)
         if unit is not None and unit.is_mine:
             losses: list[str] = []
             try:
                 losses = unit.losses(unit.opened_async, error)
             finally:
                 await unit.aclose_async_sessions(error)
-            if losses:
-                _warn_of(losses)
+            if losses and context is not None:
+                warn_of(losses, context.request.endpoint)
 
     def see_exception(self) -> None:
         """Remember that an exception has ended the work on the request, whoever handles it."""
@@ -324,10 +323,3 @@ class UnitKeeper:
         for unit in [*self._requests.all(), *self._opened]:
             unit.leave_to_parent()
         self.manager.metrics.after_fork()
-
-
-def _warn_of(losses: list[str]) -> None:
-    """Warn, now that all is closed: the user's filters may make an error of it."""
-    context = request_context(None)
-    if context is not None:
-        warn_of(losses, context.request.endpoint)

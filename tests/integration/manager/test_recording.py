@@ -9,7 +9,8 @@ import logging
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.orm import make_transient_to_detached
+from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession import RequestScopedSessionManager
 from flask_reqsession.recording import Recordings
@@ -147,3 +148,32 @@ def test_an_event_after_the_end_of_its_manager_is_told_to_nobody(shop: Shop) -> 
     gc.collect()
     recordings.committed()
     recordings.failed(OperationalError("SELECT 1", {}, Exception()))
+
+
+class Stopping(RequestScopedSessionManager):
+    """A manager whose override asks the program to stop."""
+
+    def _record_session_error(self, error_type: str, error_message: str) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.rule("M7", "T1")
+def test_an_exit_out_of_an_override_rolls_back_and_goes_on(shop: Shop) -> None:
+    """It strikes when the body has failed, outside of it."""
+    manager = Stopping(shop.url)
+
+    @manager.transactional
+    @manager.with_request_session
+    def pay(session: Session) -> None:
+        session.add(Note(text="lost"))
+        session.flush()
+        raise StaleDataError
+
+    with manager.unit_of_work():
+        with pytest.raises(KeyboardInterrupt):
+            pay()
+        with manager.session_scope() as session:
+            session.add(Note(text="next"))
+    assert shop.kept() == ["next"]
+    assert connections_held(manager.databases.engine()) == 0
+    manager.databases.dispose()

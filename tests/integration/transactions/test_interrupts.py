@@ -115,11 +115,22 @@ def calls(world: SyncWorld) -> dict[str, Callable[[str], object]]:
             write(f"{text} 1")
             attempt(f"{text} 2")
 
-    return {"function": function, "generator": lambda text: list(generator(text)), "block": block}
+    def within(text: str) -> None:
+        with manager.unit_of_work():
+            function(text)
+
+    return {
+        "function": function,
+        "within": within,
+        "generator": lambda text: list(generator(text)),
+        "block": block,
+    }
 
 
 @pytest.mark.rule("T1", "M10", "M17")
-@pytest.mark.parametrize(("kind", "stride"), [("function", 1), ("generator", 3), ("block", 5)])
+@pytest.mark.parametrize(
+    ("kind", "stride"), [("function", 1), ("within", 1), ("generator", 3), ("block", 5)]
+)
 def test_a_signal_at_any_line_leaves_no_half_and_no_dead_scope(
     sync_world: SyncWorld, kind: str, stride: int
 ) -> None:

@@ -81,6 +81,12 @@ class FailedError(Exception):
     """What the body of a test raises."""
 
 
+def fail_if(it_fails: bool) -> None:
+    """Fail, or go on."""
+    if it_fails:
+        raise FailedError
+
+
 async def what_is_kept(
     world: World, propagation: Propagation, *, around: bool, fails: bool, later: bool
 ) -> str:
@@ -89,8 +95,7 @@ async def what_is_kept(
     @world.transactional(propagation=propagation)
     async def inner() -> None:
         await world.write("inner")
-        if fails:
-            raise FailedError
+        fail_if(fails)
 
     async def outer() -> None:
         async with world.scope():
@@ -100,8 +105,7 @@ async def what_is_kept(
                 if not fails:
                     raise
             await world.write("outer")
-            if later:
-                raise FailedError
+            fail_if(later)
 
     error = ""
     try:
