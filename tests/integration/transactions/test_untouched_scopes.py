@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Iterator
+from contextlib import closing
 
 import pytest
 from flask import Flask, Response
@@ -144,6 +145,23 @@ def test_a_response_that_first_uses_the_session_is_made_in_the_scope(
     assert sync_world.sent == []
     assert client.get("/written").json == {"answer": "written"}
     assert sync_world.kept() == ["Answer"]
+
+
+@pytest.mark.rule("T11")
+def test_it_does_not_end_while_a_part_of_it_is_half_done(inside: SyncWorld) -> None:
+    """The generator may have begun nothing so far."""
+
+    @inside.manager.transactional
+    def rows() -> Generator[int, None, None]:
+        yield 1
+
+    @inside.manager.transactional
+    def export(steps: Iterator[int]) -> None:
+        next(steps)
+
+    with closing(rows()) as steps:
+        with pytest.raises(PropagationError, match=r"rows\(\), which is a part of it"):
+            export(steps)
 
 
 @pytest.mark.rule("T11")

@@ -9,7 +9,8 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,52 @@ def test_a_scope_elsewhere_keeps_its_transaction(
         session.execute(text("SELECT 1"))
         wait_once(rates, lambda: None, monkeypatch)
     assert rates.held == [1]
+
+
+@pytest.mark.rule("T20", "T11", "M16")
+def test_a_generator_elsewhere_keeps_its_transaction_between_its_steps(
+    rates: Rates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on in the snapshot that it has begun to read."""
+
+    @rates.manager.transactional(bind="rates")
+    def read() -> Generator[None, None, None]:
+        rates.session.execute(text("SELECT 1"))
+        yield
+
+    with closing(read()) as steps:
+        next(steps)
+        wait_once(rates, lambda: None, monkeypatch)
+    assert rates.held == [1]
+
+
+@pytest.mark.rule("T20", "T50")
+def test_a_function_leaves_sessions_alone_that_it_could_not_await(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is run again all the same, and the coroutine around it goes on with its AsyncSession."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/rates.db")
+    databases = DatabaseManager({"default": f"sqlite:///{tmp_path}/default.db", "rates": engine})
+    manager, held = RequestScopedSessionManager(databases), list[int]()
+    monkeypatch.setattr(
+        time, "sleep", lambda _: held.append(connections_in_use(engine.sync_engine))
+    )
+
+    @manager.transactional(retry=Retry(on=KeyError))
+    def pay() -> None:
+        if not held:
+            raise KeyError
+
+    async def main() -> None:
+        async with manager.async_unit_of_work():
+            await read_rates(manager, asynchronous=True)
+            pay()
+            await read_rates(manager, asynchronous=True)
+        await engine.dispose()
+
+    asyncio.run(main())
+    databases.dispose()
+    assert held == [1]
 
 
 async def read_rates(manager: RequestScopedSessionManager, asynchronous: bool) -> None:
