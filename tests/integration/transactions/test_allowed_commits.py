@@ -250,6 +250,25 @@ async def test_a_call_that_found_no_scope_leaves_a_commit_to_the_user(
     assert world.kept() == ["one"]
 
 
+@pytest.mark.rule("T17")
+@pytest.mark.parametrize(("manual_commit", "kept"), [("defer", []), ("allow", ["one"])])
+async def test_the_first_scope_of_a_unit_of_work_decides_as_one_without_a_unit(
+    world: World, manual_commit: Any, kept: list[object]
+) -> None:
+    """The way in which a request begins its scope is another one."""
+
+    @world.transactional(manual_commit=manual_commit)
+    async def batch() -> None:
+        await world.write("one")
+        await world.do(commit)
+        assert world.kept() == kept
+        await world.write("two")
+
+    async with world.unit():
+        await batch()
+    assert world.kept() == ["one", "two"]
+
+
 # -- refused where it is declared -----------------------------------------------------------------
 
 

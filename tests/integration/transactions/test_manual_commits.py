@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -185,6 +185,24 @@ async def test_the_error_names_the_commit_where_careful_code_then_rolls_back(wor
             await world.write("before")
             await world.do(save)
     assert world.kept() == []
+
+
+@pytest.mark.rule("T17", "T5")
+def test_the_error_names_a_rollback_that_answers_the_refusal_of_another_scope(
+    sync_world: SyncWorld,
+) -> None:
+    """The scope around was well until then, so the rollback is the first mistake in it."""
+    scope = sync_world.manager.session_scope
+    with pytest.raises(ManualCommitError, match=r"^session\.close\(\) or session\.rollback\(\)"):
+        with scope() as session:
+            session.scalars(select(Note)).all()
+            try:
+                with scope(propagation="REQUIRES_NEW") as own:
+                    own.commit()
+            except ManualCommitError:
+                session.rollback()
+                never()
+    assert sync_world.kept() == []
 
 
 @pytest.mark.rule("T17", "T3")
