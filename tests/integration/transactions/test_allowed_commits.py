@@ -255,7 +255,7 @@ async def test_a_call_that_found_no_scope_leaves_a_commit_to_the_user(
 async def test_the_first_scope_of_a_unit_of_work_decides_as_one_without_a_unit(
     world: World, manual_commit: Any, kept: list[object]
 ) -> None:
-    """The way in which a request begins its scope is another one."""
+    """Plain scopes begin there in a shorter way, which these must not take."""
 
     @world.transactional(manual_commit=manual_commit)
     async def batch() -> None:
