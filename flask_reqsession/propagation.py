@@ -70,11 +70,14 @@ class ScopeSpec:
 
     @property
     def starts_plainly(self) -> bool:
-        """Whether starting a transaction, where none runs, needs nothing but its record."""
+        """Whether starting a transaction, where none runs, needs nothing but its record.
+
+        Ask of those that join plainly, which have no ``retry`` and no ``manual_commit``.
+        """
         options = self.options
         if options is None or _ENTRIES[options.propagation][False] is not Entry.START:
             return False
-        return self.retry is None and self.mode is None and self.manual_commit is None
+        return self.mode is None
 
 
 def entry_of(spec: ScopeSpec, running: Scope | None, paused: Scope | None) -> Entry:

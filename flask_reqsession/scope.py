@@ -198,7 +198,7 @@ class Scope:
     @property
     def is_plain(self) -> bool:
         """Whether its end depends on the body alone: nothing waits for it, and it is not doomed."""
-        is_doomed = self.rollback_only or self.cause is not None
+        is_doomed = self.rollback_only or self.cause is not None  # not the property: one call less
         return self.hooks is None and not self.paused and not is_doomed
 
     @property

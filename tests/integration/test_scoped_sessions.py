@@ -209,3 +209,18 @@ def test_an_async_scoped_session_joins_as_well(sqlite_file_url: str) -> None:
 
     asyncio.run(remove())
     assert manager.asked == []
+
+
+@pytest.mark.rule("M11", "D2", "T50")
+def test_a_nested_app_context_leaves_the_async_session_of_the_request(sqlite_file_url: str) -> None:
+    """What an extension removes at the end of app contexts is its own, in this colour as well."""
+    engine, app, found = create_async_engine(async_url_of(sqlite_file_url)), Flask("shop"), []
+    scoped = async_scoped_session(async_sessionmaker(engine), lambda: 1)
+    manager = RequestScopedSessionManager(scoped, app)
+    app.teardown_appcontext(lambda _error: found.append(scoped.registry.has()))
+    with app.test_request_context():
+        session = manager.get_async_request_session()
+        with app.app_context():
+            assert scoped.registry.has()
+        assert found == [False]
+        assert manager.get_async_request_session() is session
