@@ -82,7 +82,7 @@ class AsyncSessionPort(Port):
                 return await request.performer.aperform(request.effect)
             case Run():
                 return await self._run(request)
-            case Effect():
+            case _:
                 return await self._perform_effect(request)
 
     async def _perform_effect(self, request: Effect) -> Outcome:

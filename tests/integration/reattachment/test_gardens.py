@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_dict
@@ -74,6 +74,20 @@ CHECKED = settings(
 )
 
 
+def changed_on_both_sides(conflict: str) -> History:
+    """Give the shortest history with a conflict."""
+    return History(
+        parents=[0, 0, 0],
+        linked=set(),
+        edits=[("a", NODES[0], 1, TAGS[0])],
+        outside=[],
+        inside=[("a", NODES[0], 2)],
+        flushed=False,
+        conflict=conflict,
+        passed=[NODES[0]],
+    )
+
+
 def edit(graph: dict[int, Any], rows: Rows, steps: list[tuple[str, int, int, int]]) -> None:
     """Change instances and ``rows`` alike."""
     for kind, number, value, tag in steps:
@@ -128,6 +142,9 @@ def work(session: Session, own: Rows, history: History) -> tuple[list[Any], set[
 
 @pytest.mark.rule("R4", "R5", "R7", "R8", "R10", "R13", "R15")
 @CHECKED
+@example(history=changed_on_both_sides("raise"))
+@example(history=changed_on_both_sides("argument"))
+@example(history=changed_on_both_sides("session"))
 @given(history=HISTORIES)
 def test_whole_graphs_keep_the_rules(garden: Garden, history: History) -> None:
     """Collections, versions, deletes: no INSERT, nothing lost, nothing back, all or nothing."""

@@ -398,9 +398,8 @@ def test_a_coroutine_holds_nothing_elsewhere_while_it_waits(
     def count() -> int:
         return connections_in_use(getattr(engines["rates"], "sync_engine", engines["rates"]))
 
-    async def wait(seconds: float) -> None:
-        if seconds:
-            held.append(count())
+    async def wait(_seconds: float) -> None:
+        held.append(count())
         await sleep(0)
 
     @manager.transactional(retry=Retry(on=KeyError))
