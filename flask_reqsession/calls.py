@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Call: TypeAlias = "Callable[..., Any]"
 
+Begin: TypeAlias = "Callable[[Place, tuple[Any, ...], dict[str, Any]], Any]"
+"""Runs a call from where it is, with its arguments."""
+
 
 def call_of(plan: CallPlan) -> Call:
     """Return the function that runs the calls of ``plan``."""
@@ -59,7 +62,8 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
     bind, name, fails, prepare = spec.bind, spec.name, spec.rules.fails, plan.prepare
     joins, bound, prepares = spec.options is not None, keeper is not None, plan.prepares
     append, insert, by_keyword, keyword = plan.quick
-    start, begin, where = _starting_call(plan), _beginning_call(plan), place.get
+    begin = _beginning_call(plan)
+    start, where = _starting_call(plan, begin), place.get
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - see above
         here = where()
@@ -103,9 +107,9 @@ def _finding_call(plan: CallPlan) -> Call:  # noqa: C901 - see below
     return call
 
 
-def _starting_call(plan: CallPlan) -> Call:
-    """Look around anew, and start a scope where the unit is found."""
-    begin, enter = _beginning_call(plan), _sync_call(plan)
+def _starting_call(plan: CallPlan, begin: Begin) -> Call:
+    """Look around anew, and ``begin`` a scope where the unit is found."""
+    enter = _sync_call(plan)
     if not plan.spec.starts_plainly:
         return enter
 
@@ -116,9 +120,7 @@ def _starting_call(plan: CallPlan) -> Call:
     return call
 
 
-def _beginning_call(  # noqa: C901 - in one piece, as the call that joins
-    plan: CallPlan,
-) -> Callable[[Place, tuple[Any, ...], dict[str, Any]], Any]:
+def _beginning_call(plan: CallPlan) -> Begin:  # noqa: C901 - in one piece, as the call that joins
     """Begin the transaction of a plain scope where no other runs; what is not plain, enters.
 
     Most requests have one such call, and many of these touch no session. So no execution is made

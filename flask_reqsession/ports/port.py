@@ -193,7 +193,7 @@ class Port(EndingSession):
         self.release()
 
     def let_go_if_idle(self) -> None:
-        """Give the connection back, if a scope runs here no more than anything waits for COMMIT."""
+        """Give the connection back, unless a scope or uncommitted changes need it."""
         if self.scope is None and self.paused is None and not self.has_uncommitted_changes:
             self.release()
 
