@@ -423,6 +423,11 @@ class FailsOnce:
     error: BaseException = field(default_factory=lambda: LookupError("listener"))
     heard: int = 0
 
+    def listen_to(self, pair: Pair) -> None:
+        """Hear of the second phase of both databases, before it is sent."""
+        for engine in pair.engines:
+            event.listen(engine, "commit_twophase", self.hear)
+
     def hear(self, *_event: object) -> None:
         """Fail, if it is the first time."""
         self.heard += 1
@@ -434,8 +439,7 @@ class FailsOnce:
 def test_a_listener_that_keeps_the_second_phase_from_being_sent_is_told(servers: Pair) -> None:
     """What it left prepared is not committed, whatever was committed on the other database."""
     listener = FailsOnce()
-    for engine in servers.engines:
-        event.listen(engine, "commit_twophase", listener.hear)
+    listener.listen_to(servers)
     manager = servers.manager(twophase=True)
     with pytest.raises(CommitOutcomeUnknownError) as caught, manager.session_scope() as session:
         write_both(session)
@@ -452,8 +456,7 @@ def test_a_listener_that_keeps_the_second_phase_from_being_sent_is_told(servers:
 def test_an_exit_in_the_second_phase_goes_on_with_the_remedy(servers: Pair) -> None:
     """Ctrl-C stays Ctrl-C; the outcome of the transaction is unknown all the same."""
     listener, told = FailsOnce(KeyboardInterrupt()), list[TransactionOutcome]()
-    for engine in servers.engines:
-        event.listen(engine, "commit_twophase", listener.hear)
+    listener.listen_to(servers)
     manager = servers.manager(twophase=True)
     with pytest.raises(KeyboardInterrupt) as caught, manager.session_scope() as session:
         manager.on_completion(told.append)
@@ -472,8 +475,7 @@ def test_the_remedy_is_in_the_words_of_the_database(mariadb_server: Server) -> N
     with ExitStack() as stack:
         pair = Pair([stack.enter_context(mariadb_server.database()) for _ in MODELS])
         listener = FailsOnce()
-        for engine in pair.engines:
-            event.listen(engine, "commit_twophase", listener.hear)
+        listener.listen_to(pair)
         manager = pair.manager(twophase=True)
         with pytest.raises(CommitOutcomeUnknownError) as caught, manager.session_scope() as session:
             write_both(session)
