@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from cProfile import Profile
-from types import CodeType
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
 from flask_reqsession import RequestScopedSessionManager, transactional, with_request_session
+from tests.call_counts import calls_in
 from tests.integration.decorators.notebook import Notebook
 
 
@@ -53,16 +51,6 @@ def injected(manager: RequestScopedSessionManager) -> Callable[[Any], Any]:
     return manager.with_request_session
 
 
-def calls_in(run: Callable[[], object]) -> Counter[str]:
-    """Count the calls while ``run`` runs: of Python functions, and of functions in C."""
-    profile = Profile()
-    profile.runcall(run)
-    counted: Counter[str] = Counter()
-    for entry in profile.getstats():
-        counted["python" if isinstance(entry.code, CodeType) else "c"] += entry.callcount
-    return counted - Counter({"c": 1})  # the end of profiling
-
-
 @pytest.mark.parametrize(
     ("function", "args", "kwargs"),
     [
@@ -95,8 +83,8 @@ def test_a_joined_call_is_one_python_call(  # noqa: PLR0913 - the parts of a cal
         decorated(*args, **kwargs)
         counted = calls_in(lambda: decorated(*args, **kwargs))
 
-    assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
-    assert counted["c"] <= c
+    assert counted.python == 3, "the lambda above, the stand-in, and the body"
+    assert counted.c <= c
 
 
 @pytest.mark.parametrize(("args", "kwargs"), [(("ada",), {}), ((), {"name": "ada"})])
@@ -111,8 +99,8 @@ def test_a_scope_alone_costs_no_more(
         )()
         assert not notebook.manager.is_session_active()
 
-    assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
-    assert counted["c"] <= 5
+    assert counted.python == 3, "the lambda above, the stand-in, and the body"
+    assert counted.c <= 5
 
 
 def test_a_session_without_a_scope_costs_no_more(notebook: Notebook) -> None:
@@ -122,5 +110,5 @@ def test_a_session_without_a_scope_costs_no_more(notebook: Notebook) -> None:
         decorated("ada")
         counted = calls_in(lambda: decorated("ada"))
 
-    assert counted["python"] == 3, "the lambda above, the stand-in, and the body"
-    assert counted["c"] <= 6
+    assert counted.python == 3, "the lambda above, the stand-in, and the body"
+    assert counted.c <= 6

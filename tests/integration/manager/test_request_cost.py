@@ -5,19 +5,14 @@ The numbers are ceilings without slack: lower one when the code has become cheap
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
 from uuid import uuid4
 
 import pytest
 from sqlalchemy.orm import Session
 
-import flask_reqsession
+from tests.call_counts import calls_in
 from tests.integration.manager.shop import Note, Shop
-
-OURS = str(Path(flask_reqsession.__file__).parent)
 
 
 def empty(_session: Session) -> str:
@@ -43,31 +38,13 @@ def fail(session: Session) -> str:
     raise LookupError
 
 
-def calls_of_ours(run: Callable[[], object]) -> int:
-    """Count the calls of our functions while ``run`` runs."""
-    ours = 0
-
-    # A profiler is not traced, and so not covered.
-    def count(frame: FrameType, event: str, _argument: object) -> None:  # pragma: no cover
-        nonlocal ours
-        ours += event == "call" and frame.f_code.co_filename.startswith(OURS)
-
-    profiler = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        run()
-    finally:
-        sys.setprofile(profiler)
-    return ours
-
-
 def in_requests(shop: Shop, view: Callable[[], str]) -> int:
     """Count the calls in one request of ``view``, when everything is cached."""
     shop.app.add_url_rule("/", "index", view)
     shop.app.register_error_handler(LookupError, lambda _error: ("not found", 404))
     shop.get("/")
     shop.get("/")
-    return calls_of_ours(lambda: shop.get("/"))
+    return calls_in(lambda: shop.get("/")).ours
 
 
 def test_a_request_without_a_session_costs_this_many_calls(shop: Shop) -> None:
