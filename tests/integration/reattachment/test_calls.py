@@ -37,15 +37,20 @@ class Colour:
 
     def call(self, body: Body, decorate: Callable[[Body], Body], *args: Any) -> Any:
         """Decorate the body in this colour, and call it once."""
+        called = decorate(self.dyed(body))(*args)
+        return asyncio.run(self._call(called)) if self.is_async else called
+
+    def dyed(self, body: Body) -> Body:
+        """Return the body as a function of this colour."""
         if self.is_async:
-            return asyncio.run(self._call(decorate(body)(*args)))
+            return body
 
         def function(*args: Any, **kwargs: Any) -> Any:
             with pytest.raises(StopIteration) as finished:
                 body(*args, **kwargs).send(None)
             return finished.value.value
 
-        return decorate(function)(*args)
+        return function
 
     async def _call(self, awaitable: Awaitable[T]) -> T:
         try:

@@ -31,10 +31,19 @@ class Desk:
 
     async def do(self, name: str, *args: Any) -> Any:
         """Call a method of the session."""
+        done = getattr(self.session, name)(*args)
+        return await done if self.colour.is_async else done
+
+    async def call(self, body: Body, *args: Any, **kwargs: Any) -> Any:
+        """Call a body with its arguments reattached."""
+        called = self.colour.manager.reattach_args(self.colour.dyed(body))(*args, **kwargs)
+        return await called if self.colour.is_async else called
+
+    @property
+    def session(self) -> Any:
+        """The session of the colour."""
         manager = self.colour.manager
-        if self.colour.is_async:
-            return await getattr(manager.get_async_request_session(), name)(*args)
-        return getattr(manager.session, name)(*args)
+        return manager.get_async_request_session() if self.colour.is_async else manager.session
 
     def run(self, body: Body) -> Any:
         """Run a body in a scope of its own."""
