@@ -7,14 +7,13 @@ import importlib
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import flask_reqsession
+from tests.markdown import blocks_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -27,29 +26,7 @@ MODULES = [
         )
     ),
 ]
-BLOCK = re.compile(
-    r"^(?:<!--\s*not run:(?P<reason>[^>]*?)-->\n+)?"
-    r"```(?P<language>python|pycon)\n(?P<code>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
 ANY_BLOCK = re.compile(r"^\s*```\s*\{?\.?(?:python|pycon|py)\b", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Block:
-    """One example of a page."""
-
-    language: str
-    code: str
-    line: int
-    reason: str | None
-
-
-def blocks_of(page: str) -> Iterator[Block]:
-    """Find the Python examples of a page in Markdown, in order."""
-    for found in BLOCK.finditer(page):
-        line = page.count("\n", 0, found.start("code"))
-        yield Block(found["language"], found["code"], line, found["reason"])
 
 
 def run_page(path: Path, module: ModuleType) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, ForeignKey, event
+from sqlalchemy import Connection, Engine, ForeignKey, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import QueuePool
@@ -106,3 +106,12 @@ def connections_in_pool(engine: Engine) -> int:
     """Count the connections that are in the pool."""
     assert isinstance(engine.pool, QueuePool)
     return engine.pool.checkedin()
+
+
+async def count(databases: DatabaseManager, bind: str = "default") -> object:
+    """Count the rows through an asynchronous session of ``bind``."""
+    source = databases.async_source(bind)
+    session = source.open()
+    found = await session.scalar(text("SELECT count(*) FROM item"))
+    await source.close(session)
+    return found

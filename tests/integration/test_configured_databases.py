@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -15,18 +15,10 @@ from flask_reqsession import ConfigurationError, DatabaseManager
 from tests.integration.conftest import Manage
 from tests.integration.items import (
     Base,
+    count,
     write_and_close,
 )
 from tests.servers.connections import Rows
-
-
-async def count(databases: DatabaseManager, bind: str = "default") -> object:
-    """Count the rows through an asynchronous session of ``bind``."""
-    source = databases.async_source(bind)
-    session = source.open()
-    found = await session.scalar(text("SELECT count(*) FROM item"))
-    await source.close(session)
-    return found
 
 
 def app_with(**config: object) -> Flask:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_scoped_session,
@@ -27,18 +27,10 @@ from tests.integration.items import (
     Item,
     any_callable,
     connections_in_pool,
+    count,
     write_and_close,
 )
 from tests.servers.connections import Rows, async_url_of
-
-
-async def count(databases: DatabaseManager, bind: str = "default") -> object:
-    """Count the rows through an asynchronous session of ``bind``."""
-    source = databases.async_source(bind)
-    session = source.open()
-    found = await session.scalar(text("SELECT count(*) FROM item"))
-    await source.close(session)
-    return found
 
 
 @pytest.mark.rule("D1")

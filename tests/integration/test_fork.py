@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import pickle
-import signal
-import traceback
 import weakref
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import flask_sqlalchemy
 import flask_sqlalchemy_lite
@@ -20,34 +15,10 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from flask_reqsession import DatabaseManager
+from tests.integration.children import in_child
 from tests.servers.connections import Rows
 
 BACKEND = "SELECT pg_backend_pid()"
-
-
-def in_child(function: Callable[[], object]) -> object:
-    """Fork, call ``function`` in the child, and return what it returned or raise what it raised."""
-    reader, writer = os.pipe()
-    child = os.fork() or answer_and_exit(function, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer, error = pickle.load(pipe)  # noqa: S301 - from our own child
-    os.waitpid(child, 0)
-    assert error == ""
-    return answer
-
-
-def answer_and_exit(function: Callable[[], object], writer: int) -> NoReturn:
-    """Tell the parent what ``function`` returned; nothing of pytest runs twice."""
-    signal.alarm(30)  # a child that hangs ends, and the parent finds no answer
-    answer, error = None, ""
-    try:
-        answer = function()
-    except BaseException:  # noqa: BLE001 - told to the parent
-        error = traceback.format_exc()
-    with os.fdopen(writer, "wb") as pipe:
-        pickle.dump((answer, error), pipe)
-    os._exit(0)
 
 
 def ask(databases: DatabaseManager, sql: str) -> object:

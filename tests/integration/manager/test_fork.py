@@ -15,8 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from flask_reqsession import ReqSessionError, ScopeOwnershipError
+from tests.integration.children import in_child
 from tests.integration.manager.shop import Note, Shop, connections_held, texts
-from tests.integration.test_fork import in_child
 
 BACKEND = text("SELECT pg_backend_pid()")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.integration.transactions.one_connection import one_connection
+from tests.integration.transactions.pairs import MODELS, Pair
 from tests.integration.transactions.worlds import AsyncWorld, AwaitedWorld, SyncWorld, World
 from tests.servers.connections import async_url_of
+from tests.servers.processes import Server
 
 DEFERRED = """
     CREATE TABLE line (
@@ -102,6 +105,26 @@ def on_sqlite(sqlite_file_url: str) -> Iterator[World]:
     world = one_connection("sync", sqlite_file_url)
     yield world
     world.engine.dispose()
+
+
+@pytest.fixture
+def postgresql_pair(postgresql_server: Server) -> Iterator[Pair]:
+    """Give two databases of a PostgreSQL that can prepare transactions."""
+    with ExitStack() as stack:
+        pair = Pair([stack.enter_context(postgresql_server.database()) for _ in MODELS])
+        yield pair
+        pair.recover("ROLLBACK")
+        pair.dispose()
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Give two databases of one server."""
+    server = request.getfixturevalue(f"{request.param}_server")
+    with ExitStack() as stack:
+        pair = Pair([stack.enter_context(server.database()) for _ in MODELS])
+        yield pair
+        pair.dispose()
 
 
 @pytest.hookimpl(tryfirst=True)

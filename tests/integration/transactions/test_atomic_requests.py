@@ -25,6 +25,7 @@ from flask_reqsession import (
     transactional,
 )
 from tests.integration.transactions.conftest import make_world
+from tests.integration.transactions.foreign_decorators import hiding, passing
 from tests.integration.transactions.worlds import AsyncWorld, Note, SyncWorld, World
 from tests.servers.connections import async_url_of, rows_of
 
@@ -359,25 +360,6 @@ def test_an_untouched_view_costs_no_connection(sync_world: SyncWorld, app: Flask
 
 
 # -- what keeps its own ---------------------------------------------------------------------------
-
-
-def passing(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a view as it is done properly."""
-
-    @functools.wraps(view)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, **kwargs)
-
-    return wrapper
-
-
-def hiding(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a view without functools.wraps."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, **kwargs)
-
-    return wrapper
 
 
 @pytest.mark.rule("T40")

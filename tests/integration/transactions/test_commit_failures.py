@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -20,6 +20,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
 )
 from tests.integration.transactions.conftest import make_world
+from tests.integration.transactions.failing_commits import killing, write_what_commit_refuses
 from tests.integration.transactions.worlds import Note, SyncWorld, World, at_once
 
 
@@ -29,12 +30,6 @@ def deferring(request: pytest.FixtureRequest, deferring_url: str) -> Iterator[Wo
     world = make_world(request.param, deferring_url)
     yield world
     assert world.conversation.held == 0
-
-
-async def write_what_commit_refuses(world: World) -> None:
-    """Write a row whose parent is missing: every statement succeeds."""
-    await world.write("x")
-    await world.execute("INSERT INTO line (id, note_id) VALUES (1, 4711)")
 
 
 @pytest.mark.rule("T16", "T1")
@@ -198,19 +193,6 @@ async def test_a_listener_of_the_users_can_refuse_the_commit(world: World) -> No
         await pay()
     assert caught.value is refusal
     assert world.kept() == []
-
-
-def killing(world: World) -> Callable[[object], None]:
-    """Return a listener that lets a second connection end the session's connection."""
-
-    def kill(session: Any) -> None:
-        own = session.connection().exec_driver_sql("SELECT pg_backend_pid()").scalar()
-        killer = SyncWorld(world.url)
-        with killer.engine.begin() as connection:
-            connection.exec_driver_sql(f"SELECT pg_terminate_backend({own}, 5000)")
-        killer.manager.databases.dispose()
-
-    return kill
 
 
 @pytest.mark.rule("T16", "T24")

@@ -21,7 +21,7 @@ from flask_reqsession import (
     set_rollback_only,
 )
 from tests.integration.transactions.conftest import make_world
-from tests.integration.transactions.test_commit_failures import killing
+from tests.integration.transactions.failing_commits import killing
 from tests.integration.transactions.worlds import Note, SyncWorld, World
 
 KINDS = ("before_commit", "on_commit", "on_rollback", "on_completion")

@@ -26,8 +26,8 @@ from flask_reqsession import (
     on_commit,
     on_completion,
 )
+from tests.integration.transactions.failing_commits import write_what_commit_refuses
 from tests.integration.transactions.one_connection import one_connection
-from tests.integration.transactions.test_commit_failures import write_what_commit_refuses
 from tests.integration.transactions.worlds import AsyncWorld, Note, SyncWorld, World, at_once
 from tests.never import never
 from tests.servers.connections import rows_of

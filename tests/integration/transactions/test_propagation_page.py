@@ -13,7 +13,7 @@ from flask_reqsession.outcome_rules import Rules
 from flask_reqsession.propagation import Entry, ScopeSpec, entry_of
 from flask_reqsession.scope import Scope
 from tests.integration.transactions.worlds import Note, World
-from tests.test_docs import blocks_of
+from tests.markdown import blocks_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "propagation.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from werkzeug.exceptions import Conflict, HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
 from flask_reqsession import RequestScopedSessionManager, UnexpectedRollbackError
+from tests.integration.transactions.foreign_decorators import hiding, passing
 from tests.integration.transactions.worlds import SyncWorld
 from tests.never import never
 
@@ -281,25 +282,6 @@ def test_a_service_that_returns_nothing_or_a_response_commits(
 
     assert answer_of(app, view) == 200
     assert sync_world.kept() == ["nothing", "response"]
-
-
-def passing(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a view as it is done properly."""
-
-    @functools.wraps(view)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, **kwargs)
-
-    return wrapper
-
-
-def hiding(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a view without functools.wraps."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, **kwargs)
-
-    return wrapper
 
 
 class Holding:
