@@ -7,26 +7,22 @@ from typing import get_args
 import pytest
 
 from flask_reqsession.testing.model import predict
-from flask_reqsession.testing.programs import (
+from flask_reqsession.testing.outcomes import Caught, Outcome, Raised, Seen
+from flask_reqsession.testing.programs import Program, Root
+from flask_reqsession.testing.steps import (
     Add,
     Block,
     Body,
     ByHand,
     Call,
-    Caught,
     Doom,
     Execute,
     Flush,
     Options,
-    Outcome,
-    Program,
     PropagationName,
     Raise,
-    Raised,
     Read,
-    Root,
     Savepoint,
-    Seen,
     Step,
     Try,
     Violate,

@@ -5,21 +5,18 @@ from __future__ import annotations
 import pytest
 
 from flask_reqsession.testing.model import predict
-from flask_reqsession.testing.programs import (
+from flask_reqsession.testing.outcomes import Caught, Outcome, Raised
+from flask_reqsession.testing.programs import Program, Root
+from flask_reqsession.testing.steps import (
     Add,
     Body,
     ByHand,
     Call,
-    Caught,
     Doom,
     Generate,
     Options,
-    Outcome,
-    Program,
     PropagationName,
     Raise,
-    Raised,
-    Root,
     Step,
     Try,
     Violate,

@@ -5,19 +5,16 @@ from __future__ import annotations
 import pytest
 
 from flask_reqsession.testing.model import predict
-from flask_reqsession.testing.programs import (
+from flask_reqsession.testing.outcomes import Caught, Fired, Outcome, Raised
+from flask_reqsession.testing.programs import Program
+from flask_reqsession.testing.steps import (
     Add,
     Call,
-    Caught,
     Doom,
-    Fired,
     HookName,
     Options,
-    Outcome,
-    Program,
     PropagationName,
     Raise,
-    Raised,
     Register,
     Step,
     Try,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis.vendor.pretty import pretty
 
-from flask_reqsession.testing.programs import (
+from flask_reqsession.testing.programs import Program
+from flask_reqsession.testing.steps import (
     Add,
     Block,
     ByHand,
@@ -14,7 +15,6 @@ from flask_reqsession.testing.programs import (
     Flush,
     Generate,
     Options,
-    Program,
     Raise,
     Read,
     Register,

@@ -7,7 +7,8 @@ from hypothesis import find, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from flask_reqsession.testing import Program, predict, scope_programs
-from flask_reqsession.testing.programs import Body, Caught, Savepoint, Step, Try
+from flask_reqsession.testing.outcomes import Caught
+from flask_reqsession.testing.steps import Body, Savepoint, Step, Try
 
 FEW = settings(max_examples=200)
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 import flask_reqsession
 from flask_reqsession import RequestScopedSessionManager
 from flask_reqsession.testing import Program, predict, scope_programs
-from flask_reqsession.testing.programs import TROUBLES
+from flask_reqsession.testing.steps import TROUBLES
 
 
 class Base(MappedAsDataclass, DeclarativeBase):

@@ -9,7 +9,8 @@ import pytest
 
 from flask_reqsession import DatabaseManager, RequestScopedSessionManager
 from flask_reqsession.testing import Outcome, Program, arun_program, predict, run_program
-from flask_reqsession.testing.programs import (
+from flask_reqsession.testing.running.at_once import at_once
+from flask_reqsession.testing.steps import (
     Add,
     Block,
     ByHand,
@@ -26,7 +27,6 @@ from flask_reqsession.testing.programs import (
     Try,
     Violate,
 )
-from flask_reqsession.testing.running import at_once
 from tests.servers.connections import Rows, async_url_of
 
 Run = Callable[[Program], Outcome]
