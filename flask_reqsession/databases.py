@@ -100,8 +100,10 @@ class DatabaseManager:
             raise _refusal(
                 binds,
                 bind,
-                "has an asynchronous source only. Use an AsyncSession in an async view, or give a "
-                "synchronous source too: DatabaseManager(source, async_source=...).",
+                "has an asynchronous source only. Use an AsyncSession in an async view, with the "
+                "decorators on the coroutine function itself, not on a plain function that returns "
+                "what it returns; or give a synchronous source too: DatabaseManager(source, "
+                "async_source=...).",
             )
         return source
 

@@ -304,7 +304,8 @@ class UnitKeeper:
         if unit is not None and unit.is_mine:
             losses: list[str] = []
             try:
-                losses = unit.losses(unit.opened_async, error)
+                if error is not None or not unit.doom_around_losses():
+                    losses = unit.losses(unit.opened_async, error)
             finally:
                 await unit.aclose_async_sessions(error)
             if losses and context is not None:

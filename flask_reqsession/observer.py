@@ -11,7 +11,6 @@ would make each statement 15 % slower, whoever executes it.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -210,7 +209,7 @@ class Observer:
         if port is None or ended.parent is not None:
             return
         if not port.is_working and port.is_guarded and not port.allows_manual_end:
-            port.refusal = _refusal_at_hand(port.guarded_scope) or self._refuse(
+            port.refusal = _refusal_in(port.guarded_scope) or self._refuse(
                 port, "session.close() or session.rollback()"
             )
         self._forget_connections(port)
@@ -296,13 +295,13 @@ class Observer:
             context.invalidate_pool_on_disconnect = False
 
 
-def _refusal_at_hand(scope: Scope) -> ManualCommitError | None:
-    """Return the refused commit that a rollback answers: it is the cause, and nobody's mistake.
+def _refusal_in(scope: Scope) -> ManualCommitError | None:
+    """Return the refused commit that a rollback comes after: it is the first thing to remove.
 
-    ``with session.begin():`` rolls back when its COMMIT is refused, and so does careful code.
+    ``with session.begin():`` rolls back when its COMMIT is refused, and so does careful code. In
+    SQLAlchemy's greenlet nobody can tell whether the refusal is being handled now.
     """
-    error = sys.exception()
-    return error if isinstance(error, ManualCommitError) and error is scope.cause else None
+    return scope.cause if isinstance(scope.cause, ManualCommitError) else None
 
 
 def _note_writer(port: Port, connection: Connection, cursor: DBAPICursor) -> None:

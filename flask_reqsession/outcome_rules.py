@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from asyncio import isfuture
 from http import HTTPStatus
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, cast
@@ -127,8 +128,13 @@ class Rules:
 
 
 def is_deferred(value: object) -> bool:
-    """Whether ``value`` is work that may not have begun yet."""
-    return type(value) in _DEFERRED
+    """Whether ``value`` is work that may not have begun yet.
+
+    A future runs whether it is awaited or not. ``__class__`` is that of what a proxy stands for.
+    """
+    if type(value) in _DEFERRED:
+        return True
+    return hasattr(value.__class__, "__await__") and not isfuture(value)
 
 
 def _predicate(rule: StatusRule) -> Callable[[int], bool] | None:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from flask_reqsession.effects import CLOSE, DONE, Failed
+from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.owners import effective_owner, who_owns
 from flask_reqsession.ports import AsyncSessionPort, Port, SessionPort
 
@@ -145,6 +146,25 @@ class Unit:
     def opened_async(self) -> list[AsyncSessionPort]:
         """The async ones of :attr:`opened`."""
         return [port for port in self.opened if isinstance(port, AsyncSessionPort)]
+
+    def doom_around_losses(self) -> bool:
+        """Doom the synchronous scopes around a coroutine that leaves uncommitted changes.
+
+        They commit another session, and a success would say that everything was kept. Return
+        whether there are any.
+        """
+        lost = [port for port in self.opened_async if port.has_uncommitted_changes]
+        scopes = [self.ports[port.bind].scope for port in lost if port.bind in self.ports]
+        around = [scope for scope in scopes if scope is not None]
+        for scope in around:
+            scope.doom(
+                ConfigurationError(
+                    f"a coroutine that was run inside {scope.name} left uncommitted changes in its "
+                    f"AsyncSession, and {scope.name} is a scope of the synchronous session. Put "
+                    "@transactional on the coroutine function itself, under other decorators."
+                )
+            )
+        return bool(around)
 
     async def aclose_async_sessions(self, error: BaseException | None = None) -> None:
         """Close the async sessions, in the event loop that they belong to."""

@@ -10,7 +10,13 @@ import pytest
 
 from tests.integration.transactions.one_connection import one_connection
 from tests.integration.transactions.pairs import MODELS, Pair
-from tests.integration.transactions.worlds import AsyncWorld, AwaitedWorld, SyncWorld, World
+from tests.integration.transactions.worlds import (
+    AsyncWorld,
+    AwaitedWorld,
+    BothWorld,
+    SyncWorld,
+    World,
+)
 from tests.servers.connections import async_url_of
 from tests.servers.processes import Server
 
@@ -43,6 +49,15 @@ def awaiting_world(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iter
     world = make_world(request.param, sqlite_file_url)
     yield world
     assert world.conversation.held == 0, "a connection was left checked out"
+
+
+@pytest.fixture(params=[BothWorld, AwaitedWorld])
+def served(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[World]:
+    """Give a world whose coroutines have an AsyncSession, or a Session."""
+    world: World = request.param(sqlite_file_url)
+    yield world
+    world.manager.databases.dispose()
+    assert world.conversation.held == 0
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
 )
 from tests.integration.transactions.conftest import make_world
+from tests.integration.transactions.foreign_decorators import passing
 from tests.integration.transactions.worlds import Note, SyncWorld
 from tests.servers.connections import async_url_of
 
@@ -139,16 +140,6 @@ def test_every_kind_of_callable_rolls_back_when_it_fails(sync_world: SyncWorld, 
     asyncio.run(main())
     assert sync_world.kept() == ["twice"]
     assert sync_world.sent == ["INSERT", "COMMIT", "INSERT", "ROLLBACK"]
-
-
-def passing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate as it is done properly, for functions."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    return wrapper
 
 
 @pytest.mark.rule("T11")

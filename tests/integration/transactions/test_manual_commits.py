@@ -18,6 +18,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
     UnexpectedRollbackError,
 )
+from tests.integration.transactions.conftest import make_world
 from tests.integration.transactions.worlds import Note, SyncWorld, World
 from tests.never import never
 
@@ -185,6 +186,43 @@ async def test_the_error_names_the_commit_where_careful_code_then_rolls_back(wor
             await world.write("before")
             await world.do(save)
     assert world.kept() == []
+
+
+@pytest.mark.rule("T17", "T50")
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_the_error_names_the_commit_where_a_coroutine_then_rolls_back(
+    sqlite_file_url: str, swallowed: bool
+) -> None:
+    """In SQLAlchemy's greenlet no exception is being handled; the refused commit came first."""
+    world = make_world("async", sqlite_file_url)
+
+    async def main() -> None:
+        async with world.scope() as session:
+            await world.write("before")
+            try:
+                await session.commit()
+            except ManualCommitError as refused:
+                refusals.append(refused)
+                if not swallowed:
+                    await session.rollback()
+            await session.rollback()
+            never()
+
+    refusals: list[ManualCommitError] = []
+    with pytest.raises(ManualCommitError, match=r"^session\.commit\(\)") as caught:
+        world.run(main)
+    assert refusals == [caught.value]
+    assert world.kept() == []
+
+
+@pytest.mark.rule("T17")
+async def test_a_rollback_before_anything_was_begun_has_nothing_to_refuse(world: World) -> None:
+    """SQLAlchemy does nothing and tells nobody, whoever made the session; the scope goes on."""
+    async with world.scope():
+        await world.do(lambda session: session.rollback())
+        await world.write("x")
+    assert world.sent == ["INSERT", "COMMIT"]
+    assert world.kept() == ["x"]
 
 
 @pytest.mark.rule("T17", "T5")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,8 +16,9 @@ from flask_reqsession import (
     PropagationError,
     RequestScopedSessionManager,
 )
-from tests.integration.transactions.worlds import AsyncWorld, AwaitedWorld, SyncWorld, World
-from tests.servers.connections import async_url_of, rows_of
+from tests.integration.transactions.foreign_decorators import passing
+from tests.integration.transactions.worlds import SyncWorld, World
+from tests.servers.connections import async_url_of
 
 
 def either(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,16 +27,6 @@ def either(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         return current_app.ensure_sync(function)(*args, **kwargs)
-
-    return wrapper
-
-
-def passing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate as most decorators do."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
 
     return wrapper
 
@@ -67,24 +58,6 @@ def test_a_methods_own_decorator_wins_under_those_of_others(
     assert Service().others()
     with manager.session_scope():
         assert Service().own()
-
-
-class BothWorld(AsyncWorld):
-    """The world of coroutines that have an AsyncSession, beside functions that have a Session."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, async_url_of(url))
-        source = self.async_engine
-        self.manager = RequestScopedSessionManager(DatabaseManager(url, async_source=source))
-
-
-@pytest.fixture(params=[BothWorld, AwaitedWorld])
-def served(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[World]:
-    """Give a world whose coroutines have an AsyncSession, or a Session."""
-    world: World = request.param(sqlite_file_url)
-    yield world
-    world.manager.databases.dispose()
-    assert world.conversation.held == 0
 
 
 def classes(world: World) -> dict[str, type[View]]:
@@ -134,45 +107,31 @@ def classes(world: World) -> dict[str, type[View]]:
     return {**refused, "Own": Own, "Whole": Whole}
 
 
-def app_of(world: World, view: Callable[..., Any]) -> Flask:
-    """Serve one view; its errors reach the test."""
-    app = Flask("shop")
-    app.testing = True
-    world.manager.init_app(app)
-    app.add_url_rule("/", "view", view)
-    return app
-
-
-def kept(world: World) -> list[object]:
-    """Return what a second connection sees; it may be asked outside of an event loop."""
-    return [text for (text,) in rows_of(world.url, "SELECT text FROM note ORDER BY id")]
-
-
 @pytest.mark.rule("T12", "T50")
 @pytest.mark.parametrize("shape", ["Decorators", "Others", "Method", "Dispatch"])
 def test_a_scope_around_a_class_is_around_its_coroutines_or_refused(
     served: World, shape: str
 ) -> None:
     """It has the session that they use, or they don't run; the message says where to put it."""
-    client = app_of(served, classes(served)[shape].as_view("view")).test_client()
+    client = served.app_of(classes(served)[shape].as_view("view")).test_client()
 
     if isinstance(served, SyncWorld):
         assert client.get("/").status_code == 200
-        assert kept(served) == ["x"]
+        assert served.kept() == ["x"]
     else:
         with pytest.raises(ConfigurationError, match="on the class, or on its method"):
             client.get("/")
-        assert kept(served) == []
+        assert served.kept() == []
 
 
 @pytest.mark.rule("T12", "T50")
 @pytest.mark.parametrize("shape", ["Own", "Whole"])
 def test_a_coroutine_in_a_scope_of_its_own_runs(served: World, shape: str) -> None:
     """As the message says, on the class or on the method."""
-    client = app_of(served, classes(served)[shape].as_view("view")).test_client()
+    client = served.app_of(classes(served)[shape].as_view("view")).test_client()
 
     assert client.get("/").status_code == 200
-    assert kept(served) == ["x"]
+    assert served.kept() == ["x"]
 
 
 @pytest.mark.rule("T50")
@@ -188,15 +147,15 @@ def test_a_decorator_of_both_colours_is_under_the_scope_or_refused(
 
     scoped = served.manager.transactional
     view = scoped(either(put)) if order == "over" else either(scoped(put))
-    client = app_of(served, view).test_client()
+    client = served.app_of(view).test_client()
 
     if order == "under" or isinstance(served, SyncWorld):
         assert client.get("/").status_code == 200
-        assert kept(served) == ["x"]
+        assert served.kept() == ["x"]
     else:
         with pytest.raises(ConfigurationError, match="on the coroutine function itself"):
             client.get("/")
-        assert kept(served) == []
+        assert served.kept() == []
 
 
 @pytest.mark.rule("T12", "T50")

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import Any, TypeVar, cast
 
+from flask import Flask
 from sqlalchemy import Connection, Engine, String, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_reqsession import DatabaseManager, RequestScopedSessionManager
 from tests.never import never
-from tests.servers.connections import rows_of
+from tests.servers.connections import async_url_of, rows_of
 
 T = TypeVar("T")
 Body = Callable[..., Awaitable[Any]]
@@ -186,6 +187,14 @@ class World(ABC):
         """Return the texts that a second connection sees."""
         return [kept for (kept,) in rows_of(self.url, "SELECT text FROM note ORDER BY id")]
 
+    def app_of(self, view: Callable[..., Any]) -> Flask:
+        """Serve one view at ``/``; its errors reach the test."""
+        app = Flask("shop")
+        app.testing = True
+        self.manager.init_app(app)
+        app.add_url_rule("/", "view", view)
+        return app
+
     @property
     def sent(self) -> list[str]:
         """What was sent to the database since the last look."""
@@ -310,6 +319,15 @@ class AsyncWorld(World):
     def given_session(self) -> object:
         """The current ``AsyncSession``."""
         return self.manager.get_async_request_session()
+
+
+class BothWorld(AsyncWorld):
+    """The world of coroutines that have an AsyncSession, beside functions that have a Session."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, async_url_of(url))
+        source = self.async_engine
+        self.manager = RequestScopedSessionManager(DatabaseManager(url, async_source=source))
 
 
 class AwaitedWorld(SyncWorld):
