@@ -76,10 +76,14 @@ def write_reference(instance: object, name: str, value: object) -> None:
     loaded = instance_dict(instance)
     if name in loaded and loaded[name] is value:
         return
+    left = _loaded_reverse_of(instance, name, loaded.get(name))
+    staying = [] if left is None else _without(left, instance)
     others = _loaded_reverse_of(instance, name, value)
     before = [] if others is None else list(others)
     set_attribute(instance, name, value)
-    if others is not None and instance in before:
+    if left is not None:
+        refill(left, staying)  # a list removes the first member that is equal
+    if others is not None and _in(before, instance):
         refill(others, before)  # it was there already, and is now twice
 
 
@@ -88,7 +92,7 @@ def add_member(instance: object, name: str, member: object) -> None:
     adapter = _adapter(instance, name)
     if adapter is None:
         getattr(instance, name).add(member)
-    elif not _holds(adapter, member):
+    elif not _in(adapter, member):
         adapter.append_with_event(member)
 
 
@@ -97,8 +101,10 @@ def remove_member(instance: object, name: str, member: object) -> None:
     adapter = _adapter(instance, name)
     if adapter is None:
         getattr(instance, name).remove(member)
-    elif _holds(adapter, member):
+    elif _in(adapter, member):
+        staying = _without(adapter, member)
         adapter.remove_with_event(member)
+        refill(adapter, staying)  # as in write_reference()
 
 
 def relink(
@@ -174,10 +180,9 @@ def _relink_changed(
         if not _in(current, member):
             adapter.remove_with_event(member)
     for member in added:
-        if not _holds(adapter, member):
+        if not _in(adapter, member):
             adapter.append_with_event(member)
-    if [*adapter] != current:
-        refill(adapter, current)
+    refill(adapter, current)
 
 
 def refill(adapter: CollectionAdapter, members: Iterable[object]) -> None:
@@ -227,8 +232,8 @@ def _replacements(members: Iterable[object], resolve: Resolve) -> list[object]:
     return [target for member, target in targets if target is not None and target is not member]
 
 
-def _holds(adapter: CollectionAdapter, member: object) -> bool:
-    return _in(adapter, member)
+def _without(members: Iterable[object], unwanted: object) -> list[object]:
+    return [member for member in members if member is not unwanted]
 
 
 def _in(members: Iterable[object], wanted: object) -> bool:

@@ -365,3 +365,19 @@ def test_the_same_reference_on_both_sides_is_no_conflict(shop: Shop, session: Se
     assert shop.attach(session, order) is own
     assert own.person is not None
     assert own.person.id == 2
+
+
+@pytest.mark.rule("R5")
+def test_a_removal_is_carried_over_where_the_holders_key_has_expired(
+    shop: Shop, session: Session, rows: Rows
+) -> None:
+    """Nothing tells then that the child has moved."""
+    person = shop.load(Person, 1, selectinload(Person.orders))
+    person.orders.pop(0)
+    own = session.get_one(Person, 1, options=[selectinload(Person.orders)])
+    session.expire(own, ["id"])
+
+    assert shop.attach(session, person) is own
+    session.commit()
+
+    assert rows(shop.url, "SELECT id FROM orders WHERE person_id = 1") == [(2,)]
