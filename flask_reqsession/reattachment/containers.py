@@ -72,7 +72,7 @@ class Contents:
         self._parents: dict[int, list[int]] = {}
 
     def models(self, value: object, place: Place) -> Iterable[tuple[object, Place]]:
-        """Find the saved or unsaved model instances in a value, itself included."""
+        """Find the saved or unsaved model instances in a value, itself included, in its order."""
         stack = [self._unwrapped(value)]
         while stack:
             each = stack.pop()
@@ -80,11 +80,11 @@ class Contents:
                 yield each, place
             elif is_container(type(each)) and id(each) not in self._containers:
                 self._containers[id(each)] = each
-                for member in _members(each):
-                    model = self._unwrapped(member)
+                members = [self._unwrapped(member) for member in _members(each)]
+                for model in members:
                     if is_container(type(model)):
                         self._parents.setdefault(id(model), []).append(id(each))
-                    stack.append(model)
+                stack += reversed(members)
 
     def _unwrapped(self, value: object) -> object:
         if not is_proxy(value):

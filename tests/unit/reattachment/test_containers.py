@@ -60,6 +60,13 @@ def detached(number: int = 1) -> User:
     return user
 
 
+def owner_of(friends: list[User]) -> User:
+    """Return a detached user with these friends."""
+    owner = detached(9)
+    set_committed_value(owner, "friends", friends)
+    return owner
+
+
 class Pair(NamedTuple):
     """A named tuple."""
 
@@ -93,6 +100,14 @@ class Order:
     def __post_init__(self) -> None:
         """Count."""
         self.made += 1
+
+
+@dataclass
+class Row:
+    """A dataclass of two."""
+
+    one: User
+    other: User
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +193,31 @@ def test_a_container_is_rebuilt_around_a_replacement(
     assert getattr(passed, "default_factory", None) == getattr(wanted, "default_factory", None)
 
 
+PAIRS: dict[str, Callable[[User, User], Any]] = {
+    "list": lambda one, other: [one, other],
+    "tuple": lambda one, other: (one, other),
+    "named": Point,
+    "dict": lambda one, other: {"b": one, "a": other},
+    "dataclass": Row,
+    "nested": lambda one, other: [{"b": ([one],)}, other],
+    "nested later": lambda one, other: (one, [other]),
+    "relationship": lambda one, other: owner_of([one, other]).friends,
+}
+
+
+@pytest.mark.rule("R2", "R5")
+@pytest.mark.parametrize("kind", PAIRS)
+def test_of_two_detached_instances_of_a_row_the_first_is_attached(
+    session: Session, kind: str
+) -> None:
+    """In the order of the container, however deep, as with arguments of their own."""
+    first, second = detached(), detached()
+
+    assert attach(session, PAIRS[kind](first, second)) == PAIRS[kind](first, first)
+    assert first in session
+    assert second not in session
+
+
 @pytest.mark.rule("R2")
 def test_only_what_leads_to_a_replacement_is_rebuilt(session: Session, own: User) -> None:
     """The rest is shared with the caller's containers."""
@@ -254,8 +294,7 @@ def test_a_proxy_in_a_container_is_unwrapped(session: Session, own: User) -> Non
 @pytest.mark.rule("R2")
 def test_a_relationships_own_collection_is_rebuilt_apart(session: Session, own: User) -> None:
     """The new one belongs to nobody: to change it changes no relationship."""
-    owner = detached(9)
-    set_committed_value(owner, "friends", [detached()])
+    owner = owner_of([detached()])
     set_committed_value(owner, "by_id", [detached()])
 
     friends, by_id = attach(session, [owner.friends, owner.by_id])
