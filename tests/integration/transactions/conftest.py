@@ -139,6 +139,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with ExitStack() as stack:
         pair = Pair([stack.enter_context(server.database()) for _ in MODELS])
         yield pair
+        pair.recover("ROLLBACK")
         pair.dispose()
 
 

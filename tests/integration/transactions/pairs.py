@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Engine, String, event, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -69,17 +69,42 @@ class Pair:
             for url, model in zip(self.urls, MODELS, strict=True)
         ]
 
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether a prepared transaction is known in its own database only."""
+        return self.engines[0].dialect.name == "postgresql"
+
     def prepared(self) -> list[list[object]]:
-        """Return the names of the transactions that are prepared in each."""
+        """Return the names of the transactions that are prepared in each.
+
+        MariaDB tells them of the whole server: they are said to be in the first.
+        """
+        if not self.is_postgresql:
+            found = rows_of(self.urls[0], "XA RECOVER")
+            return [[cast("bytes", row[-1]).decode() for row in found], []]
         query = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
         return [[gid for (gid,) in rows_of(url, query)] for url in self.urls]
 
-    def recover(self, verb: str) -> None:
-        """End what is prepared as an operator would."""
+    def recover(self, verb: str, but: str = "", logged: str = "") -> None:
+        """End what is prepared as an operator would: by ``verb``; ``but`` what was ``logged``."""
+        words = "{} PREPARED '{}'" if self.is_postgresql else "XA {} '{}'"
         for engine, gids in zip(self.engines, self.prepared(), strict=True):
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 for gid in gids:
-                    connection.exec_driver_sql(f"{verb} PREPARED '{gid}'")
+                    chosen = but if str(gid) in logged else verb
+                    connection.exec_driver_sql(words.format(chosen, gid))
+
+    def await_end_of_clients(self) -> None:
+        """Wait until MariaDB has noticed that a client is gone: its transactions are free then."""
+        others = (
+            "SELECT count(*) FROM information_schema.processlist "
+            "WHERE db IN (:one, :other) AND id <> connection_id()"
+        )
+        names = [str(engine.url.database) for engine in self.engines]
+        while not self.is_postgresql and rows_of(
+            self.urls[0], others, one=names[0], other=names[1]
+        ) != [(0,)]:
+            ...
 
     def dispose(self) -> None:
         """Close what is open; nothing may be checked out any more."""

@@ -7,11 +7,12 @@ import logging
 import os
 import re
 import signal
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
@@ -178,34 +179,47 @@ def test_a_connection_lost_while_it_prepares_leaves_nothing(
     assert postgresql_pair.prepared() == [[], []]
 
 
+def kill_at(engines: Iterable[Engine], moment: str, number: int) -> None:  # pragma: no cover
+    """Let this process be killed right before the ``number``-th time that ``moment`` is sent."""
+    left = [*range(number)]
+
+    def listen(*_event: object) -> None:
+        left.pop()
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for engine in engines:
+        event.listen(engine, moment, listen)
+
+
 @pytest.mark.rule("T13")
-@pytest.mark.parametrize("decision", ["COMMIT", "ROLLBACK"])
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("moment", ["prepare_twophase", "commit_twophase"])
 def test_a_process_that_is_killed_leaves_both_or_neither(
-    postgresql_pair: Pair, decision: str, moment: str, capfd: pytest.CaptureFixture[str]
+    pair: Pair, capfd: pytest.CaptureFixture[str], moment: str, number: int
 ) -> None:
-    """Killed before all were prepared, neither; killed after, the log tells what to commit."""
-    for engine in postgresql_pair.engines:
+    """What the log has is to be committed, all else to be rolled back: by the words of the page."""
+    for engine in pair.engines:
         engine.dispose()
     child = os.fork()
     if child == 0:  # pragma: no cover - killed before it can write down what it ran
         logging.getLogger("flask_reqsession").addHandler(logging.StreamHandler())
         logging.getLogger("flask_reqsession").setLevel(logging.INFO)
-        for engine in postgresql_pair.engines:
-            event.listen(engine, moment, lambda *_event: os.kill(os.getpid(), signal.SIGKILL))
-        manager = postgresql_pair.manager(twophase=True)
+        kill_at(pair.engines, moment, number)
+        manager = pair.manager(twophase=True)
         manager.transactional(lambda: write_both(manager.session))()
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    left = [gid for gids in postgresql_pair.prepared() for gid in gids]
-    assert len(left) == (2 if moment == "commit_twophase" else 0)
-    assert postgresql_pair.kept() == [[], []]
-    logged = capfd.readouterr().err
-    assert all(str(gid) in logged for gid in left)
-    postgresql_pair.recover(decision)
-    both = ["one"] if left and decision == "COMMIT" else []
-    assert postgresql_pair.kept() == [both, both]
+    pair.await_end_of_clients()
+    are_all_prepared = moment == "commit_twophase"
+    left = 3 - number if are_all_prepared else number - 1
+    both = ["one"] if are_all_prepared else []
+    assert sum(map(len, pair.prepared())) == left
+    assert sum(map(len, pair.kept())) == (number - 1 if are_all_prepared else 0)
+    pair.recover("ROLLBACK", but="COMMIT", logged=capfd.readouterr().err)
+    assert pair.kept() == [both, both]
+    assert pair.prepared() == [[], []]
 
 
 @pytest.mark.rule("T13", "T16")

@@ -34,11 +34,6 @@ LIMITED: dict[str, Any] = {"timeout": 30, "read_only": False}
 MODES: list[dict[str, Any]] = [{}, LIMITED, {**LIMITED, "isolation": "SERIALIZABLE"}]
 
 
-def is_mariadb(pair: Pair) -> bool:
-    """Whether the mode would have to come before ``XA BEGIN``."""
-    return pair.engines[0].dialect.name != "postgresql"
-
-
 @pytest.mark.rule("T13")
 @pytest.mark.parametrize("write", WRITES)
 def test_in_two_phases_both_are_committed(
@@ -102,7 +97,7 @@ def test_what_one_database_refuses_to_prepare_is_in_neither(
 def test_both_are_committed_or_neither(pair: Pair, mode: dict[str, Any]) -> None:
     """The one that is refused takes the other along; a mode is kept, or refused by MariaDB."""
     manager = pair.manager(twophase=True)
-    if is_mariadb(pair) and "isolation" in mode:
+    if not pair.is_postgresql and "isolation" in mode:
         with pytest.raises(ConfigurationError, match="isolation_level"):
             with manager.session_scope(**mode) as session:
                 session.execute(select(Order))
@@ -120,7 +115,7 @@ def test_both_are_committed_or_neither(pair: Pair, mode: dict[str, Any]) -> None
 def test_nothing_is_written_in_two_phases_of_a_reader(pair: Pair) -> None:
     """Each database refuses it, and what only read ends well; on MariaDB it is refused at once."""
     manager = pair.manager(twophase=True)
-    if is_mariadb(pair):
+    if not pair.is_postgresql:
         with pytest.raises(ConfigurationError, match="without twophase=True"):
             with manager.session_scope(read_only=True) as session:
                 session.execute(select(Order))
