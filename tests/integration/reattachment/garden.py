@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     Column,
@@ -29,6 +30,7 @@ from sqlalchemy.orm import (
     selectinload,
     sessionmaker,
 )
+from sqlalchemy.orm.attributes import instance_dict
 from sqlalchemy.orm.interfaces import ORMOption
 
 
@@ -117,6 +119,30 @@ class Rows:
     def linked(self, number: int) -> list[int]:
         """Return the tags of a node, or the nodes of a tag."""
         return sorted(sum(link) - number for link in self.links if number in link)
+
+
+Memories: TypeAlias = "list[tuple[dict[str, Any], dict[str, Any]]]"
+"""What instances have in memory: the living thing, and what it was."""
+
+
+def memories_of(instances: Iterable[object]) -> Memories:
+    """Remember what instances have loaded and set, each with the members of its collections."""
+    living: list[dict[str, Any]] = [instance_dict(each) for each in instances]
+    return [(each, {name: _copied(value) for name, value in each.items()}) for each in living]
+
+
+def changes_since(memories: Memories) -> list[object]:
+    """Return what is not as it was; what was loaded since does not count."""
+    return [
+        (name, value, living.get(name))
+        for living, before in memories
+        for name, value in before.items()
+        if _copied(living.get(name)) != value
+    ]
+
+
+def _copied(value: object) -> object:
+    return [*value] if isinstance(value, list) else value
 
 
 def model_of(number: int) -> type[Node | Tag]:

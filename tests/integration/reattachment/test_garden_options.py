@@ -22,6 +22,8 @@ from tests.integration.reattachment.garden import (
     TAGS,
     Garden,
     Rows,
+    changes_since,
+    memories_of,
     model_of,
 )
 
@@ -96,6 +98,11 @@ class Fresh:
         known = self.rows.versions.get(number, 0)
         return number in self.rows.a and known == self.versions[number]
 
+    def refuse(self) -> None:
+        """Predict what is committed after the refusal: what the session has changed itself."""
+        self.writes = dict(self.pending)
+        self.fails = any(not self._is_current(number) for number in self.pending)
+
     def _decide(self, number: int) -> None:
         if number in self.rows.a:
             self._renew(number)
@@ -160,11 +167,16 @@ def test_a_refresh_keeps_the_rules(garden: Garden, story: Story) -> None:
         memory = Memory()
         arguments = [graph[number] for number in story.passed]
         if model.refusals:
+            here, there = [*session], [*graph.values()]
+            before = memories_of([*here, *there])
             with pytest.raises((ReattachError, StaleDataError, NotFound)) as refused:
                 attach(session, arguments, memory=memory, options=options)
             assert refused.typename in model.refusals
-            assert not any(each in session for each in graph.values())
+            assert {id(each) for each in session} == {id(each) for each in here}
+            assert changes_since(before) == []
             event(refused.typename)
+            model.refuse()
+            commit(session, garden, model)
             return
         results = attach(session, arguments, memory=memory, options=options)
         assert all(sql.startswith("SELECT") for sql in garden.sql)

@@ -22,6 +22,8 @@ from tests.integration.reattachment.garden import (
     Garden,
     Node,
     Rows,
+    changes_since,
+    memories_of,
     model_of,
 )
 from tests.integration.reattachment.gardening import Outcome, Situation, column, predict
@@ -168,7 +170,9 @@ def test_whole_graphs_keep_the_rules(garden: Garden, history: History) -> None:
         options: Any = ReattachOptions(conflict=history.conflict)  # type: ignore[arg-type]
         arguments = [graph[number] for number in history.passed]
         if outcome.refusals:
+            before = memories_of([*session, *graph.values()])
             check_refusal(session, arguments, memory, options, outcome)
+            assert changes_since(before) == []
             assert not any(each in session for each in graph.values())
             outcome = Outcome(rows=own)
         else:
