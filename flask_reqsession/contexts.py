@@ -137,16 +137,19 @@ def before_every_request(
     """Call ``begin`` when a request is dispatched, and ``prepare`` once before the first of all.
 
     By then the app has its configuration and its extensions: what ``prepare`` hooks into is outside
-    of what they hook into. A URL value preprocessor is the first of Flask's hooks, and is called as
-    it is; a ``before_request`` function is inspected for its colour on every request.
+    of what they hook into. The method is replaced, as Flask allows: for a hook that is registered
+    Flask asks its proxies for arguments, or inspects its colour, on every request.
     """
     lock = threading.Lock()
     waiting = [prepare]
+    preprocess = app.preprocess_request
 
-    def preprocess(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    @functools.wraps(preprocess)
+    def preprocess_request(*args: Any, **kwargs: Any) -> Any:
         if waiting:
             prepare_once()
         begin(request_context(None))
+        return preprocess(*args, **kwargs)
 
     def prepare_once() -> None:
         with lock:  # another thread may have been faster
@@ -154,7 +157,8 @@ def before_every_request(
                 each()
             waiting.clear()
 
-    app.url_value_preprocessor(preprocess)
+    patched: Any = app  # the app's own hook
+    patched.preprocess_request = preprocess_request
 
 
 def around_every_view(app: Flask, around: Callable[[Function, Request], Function]) -> None:

@@ -94,7 +94,7 @@ class DatabaseManager:
 
         :raises ConfigurationError: there is no such bind, or it is an asynchronous one.
         """
-        binds = self._binds()
+        binds = self._given or self._binds()
         source = binds.sync.get(bind)
         if source is None:
             raise _refusal(

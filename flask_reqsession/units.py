@@ -94,8 +94,11 @@ class Unit:
         """Forget a port that its scope has closed."""
         if port.has_written:
             self.written.add(port.bind)
-        if port in self.opened:
-            self.opened.remove(port)
+        opened = self.opened
+        if opened and opened[-1] is port:
+            opened.pop()
+        elif port in opened:
+            opened.remove(port)
 
     def leave_to_parent(self) -> None:
         """Leave the unit and its sessions to the process that was forked."""
@@ -134,7 +137,7 @@ class Unit:
         failures = None
         while self.opened:
             port = self.opened[-1]
-            closed = port.abandon() if isinstance(port, AsyncSessionPort) else port.perform(CLOSE)
+            closed = port.abandon()
             if closed is not DONE:
                 failures = failures or Failures(error)
                 failures.see(closed)

@@ -68,6 +68,10 @@ class Port(EndingSession):
     async def aperform(self, request: Request) -> Outcome:
         """Carry out ``request`` for a coroutine."""
 
+    @abstractmethod
+    def abandon(self) -> Outcome:
+        """Close the session at a synchronous end, as well as that can be done there."""
+
     def begin(self) -> None:
         """Take over the session as it is; SQLAlchemy begins at the first statement.
 

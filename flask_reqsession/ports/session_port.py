@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flask_reqsession.drivers import aattempt
-from flask_reqsession.effects import Elsewhere, Failed, Run, Sleep
+from flask_reqsession.effects import CLOSE, Elsewhere, Failed, Run, Sleep
 from flask_reqsession.ports.port import Port
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class SessionPort(Port):
                 self.record_failure(ran.error)
             return ran
         return self.perform(request)
+
+    def abandon(self) -> Outcome:
+        """Close the session."""
+        return self.perform(CLOSE)
 
     def close(self) -> None:
         """Roll back what is left, close the session and give the connection back. Only once."""

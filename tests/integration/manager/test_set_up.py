@@ -112,7 +112,7 @@ def test_a_refused_set_up_leaves_the_app_as_it_was(shop: Shop) -> None:
     with pytest.raises(ConfigurationError, match="SQLALCHEMY_DATABASE_URI"):
         RequestScopedSessionManager(app=app)
     assert "reqsession" not in app.extensions
-    assert app.url_value_preprocessors == {}
+    assert "preprocess_request" not in vars(app)
     app.config["SQLALCHEMY_DATABASE_URI"] = shop.url
     manager = RequestScopedSessionManager(app=app)
     assert app.extensions["reqsession"] is manager
