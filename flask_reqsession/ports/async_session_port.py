@@ -87,16 +87,28 @@ class AsyncSessionPort(Port):
 
     async def _perform_effect(self, request: Effect) -> Outcome:
         if request is CLOSE:
-            closed = await _shielded(aattempt(self.aclose))
-            if isinstance(closed, Failed):
-                self.record_failure(closed.error)
-            return closed
-        if self.async_session is None or not self.in_transaction:
+            return await self._close()
+        session = self.session
+        if session is None or self.async_session is None or not session.in_transaction():
+            return self.perform(request)
+        if request is FLUSH and self._flushes_nothing(session):
             return self.perform(request)
         performed = self.async_session.run_sync(lambda _session: self.perform(request))
         if request is FLUSH or request is SAVEPOINT:
             return await performed
         return await _shielded(performed)
+
+    async def _close(self) -> Outcome:
+        """Close the session. Where there is a connection to give back, that is not cut in two."""
+        closing = aattempt(self.aclose)
+        closed = await (_shielded(closing) if self.in_transaction else closing)
+        if isinstance(closed, Failed):
+            self.record_failure(closed.error)
+        return closed
+
+    def _flushes_nothing(self, session: Session) -> bool:
+        """Whether a flush would ask nothing of the database."""
+        return self.suspect is None and not (session.new or session.dirty or session.deleted)
 
     async def _run(self, request: Run) -> Outcome:
         """Run a hook.

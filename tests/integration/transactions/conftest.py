@@ -69,6 +69,14 @@ def sync_world(sqlite_file_url: str) -> Iterator[SyncWorld]:
     assert world.conversation.held == 0, "a connection was left checked out"
 
 
+@pytest.fixture
+def async_world(sqlite_file_url: str) -> Iterator[AsyncWorld]:
+    """Give a manager that has asynchronous sessions only, on a SQLite file."""
+    world = AsyncWorld(sqlite_file_url, async_url_of(sqlite_file_url))
+    yield world
+    assert world.conversation.held == 0, "a connection was left checked out"
+
+
 @pytest.fixture(params=["sqlite_file", "postgresql"])
 def deferring_url(request: pytest.FixtureRequest) -> str:
     """Give the URL of a database that checks a foreign key at COMMIT."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from enum import Enum
 from typing import Any
 
@@ -26,7 +26,6 @@ from flask_reqsession import (
     on_commit,
     on_rollback,
 )
-from tests.integration.transactions.conftest import make_world
 from tests.integration.transactions.worlds import AsyncWorld, Note, SyncWorld, World
 from tests.never import never
 from tests.servers.connections import async_url_of
@@ -34,15 +33,6 @@ from tests.servers.connections import async_url_of
 KINDS = ("before_commit", "on_commit", "on_rollback", "on_completion")
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def async_world(sqlite_file_url: str) -> Iterator[AsyncWorld]:
-    """Give a manager that has asynchronous sessions only."""
-    world = make_world("async", sqlite_file_url)
-    assert isinstance(world, AsyncWorld)
-    yield world
-    assert world.conversation.held == 0
 
 
 # -- arguments and options ------------------------------------------------------------------------
