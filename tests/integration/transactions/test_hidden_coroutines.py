@@ -145,16 +145,13 @@ def test_what_is_awaited_in_the_scope_it_joined_is_a_part_of_that(
     world = AwaitedWorld(sqlite_file_url)
     join = world.manager.transactional(decorate(world.write))
 
-    async def pay(text: str, *, fails: bool) -> None:
-        async with world.scope():
-            await join(text)
-            if fails:
-                raise LookupError
-
     async def main() -> None:
-        await pay("kept", fails=False)
+        async with world.scope():
+            await join("kept")
         with pytest.raises(LookupError):
-            await pay("lost", fails=True)
+            async with world.scope():
+                await join("lost")
+                raise LookupError
 
     world.run(main)
     assert world.kept() == ["kept"]
