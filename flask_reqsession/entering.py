@@ -161,7 +161,8 @@ class Entering(ABC, Generic[PortT]):
     def _refuse_start(self, port: PortT) -> None:
         if port.paused is not None:
             raise occupied_error(self._spec.name, port.paused.name)
-        if self._spec.retry is not None and port.has_uncommitted_changes:
+        # What a failed flush was a part of is lost already, and not to be run again.
+        if self._spec.retry is not None and port.is_free and port.has_uncommitted_changes:
             raise earlier_work_error(self._spec.name)
 
     def _refuse_second_session(self, current: PortT) -> None:

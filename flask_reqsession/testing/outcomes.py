@@ -12,13 +12,15 @@ class Raised:
 
     ``kind`` is the name of its class, ``number`` the step that raised it (0 for an exception that
     no step raised itself), ``names`` the calls and blocks that the message of one of the package's
-    own errors names, ``cause`` the ``__cause__`` where it is such an exception too.
+    own errors names, ``cause`` the ``__cause__`` where it is such an exception too. ``attempts``
+    are the numbers of attempts that its notes tell of.
     """
 
     kind: str
     number: int = 0
     names: frozenset[str] = frozenset()
     cause: Raised | None = None
+    attempts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Outcome:
     caller, ``events`` what was seen on the way, in order. ``usable`` tells whether the session
     could be used after the body, before its request or unit of work ended; ``held`` how many
     connections were still out of the pool after that, and ``unclosed`` how many sessions it left.
+    ``status`` is that of the response, where a request got one.
     """
 
     rows: frozenset[int]
@@ -63,6 +66,7 @@ class Outcome:
     usable: bool = True
     held: int = 0
     unclosed: int = 0
+    status: int | None = None
 
     @property
     def hooks(self) -> tuple[str, ...]:

@@ -23,17 +23,30 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeAlias
 
-from flask_reqsession.testing.listing import indented, lines
-from flask_reqsession.testing.steps import Body
+from flask_reqsession.testing.listing import ASKED, Listing, arguments
+from flask_reqsession.testing.steps import Body, Options
 
 Root: TypeAlias = Literal["unit", "request", "bare"]
+ReplyForm: TypeAlias = Literal["text", "json", "tuple", "response", "redirect", "error", "nothing"]
 
-_ROOTS: Final = MappingProxyType(
-    {
-        "unit": "with manager.unit_of_work():",
-        "request": "with app.test_request_context():",
-    }
-)
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a view returns, in which ``form``.
+
+    ``status`` is that of its response; Flask can't make one of nothing.
+    """
+
+    form: ReplyForm = "text"
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The view of a program that starts in a request; without ``options`` it is not decorated."""
+
+    options: Options | None = None
+    reply: Reply = Reply()
 
 
 class _Printer(Protocol):
@@ -50,12 +63,13 @@ class _Printer(Protocol):
 class Program:
     """A body, and where it starts.
 
-    ``root`` is ``"unit"`` (inside ``unit_of_work()``), ``"request"`` (inside a view that is not
-    decorated) or ``"bare"`` (outside both, so that each outermost call opens a unit of its own).
+    ``root`` is ``"unit"`` (inside ``unit_of_work()``), ``"request"`` (inside ``view``) or
+    ``"bare"`` (outside both, so that each outermost call opens a unit of its own).
     """
 
     root: Root
     body: Body
+    view: View = View()
 
     def __repr__(self) -> str:
         """Return the code that the program stands for."""
@@ -69,9 +83,45 @@ class Program:
 
 
 def _program_lines(program: Program) -> Iterator[str]:
+    listing = _listing(program)
+    if listing.counts:
+        yield "earlier = defaultdict(count)"
     if program.root == "bare":
-        yield from lines(program.body)
-    else:
-        yield _ROOTS[program.root]
+        yield from listing.lines(program.body)
+    elif program.root == "unit":
+        yield "with manager.unit_of_work():"
         yield "    session = manager.session"
-        yield from indented(program.body)
+        yield from listing.indented(program.body)
+    else:
+        yield '@app.get("/")'
+        if program.view.options is not None:
+            yield f"@transactional({arguments(program.view.options)})"
+        yield "@with_request_session"
+        yield "def view(session):"
+        yield from listing.indented(program.body)
+        reply = program.view.reply
+        yield f"    return {_RETURNED[reply.form].replace('%s', str(reply.status))}"
+        yield 'app.test_client().get("/")'
+
+
+def _listing(program: Program) -> Listing:
+    """Return how the program is best written, which is seen where it is written plainly."""
+    plain = Listing()
+    code = "\n".join(plain.lines(program.body))
+    view = arguments(program.view.options or Options())
+    # After a close() there is another session, and what it was called before is closed.
+    session = ASKED if ".close()" in code else plain.session
+    return Listing(session, counts="retry=" in code + view or "earlier[" in code)
+
+
+_RETURNED: Final = MappingProxyType[ReplyForm, str](
+    {
+        "text": '"done"',
+        "json": '{"done": True}',
+        "tuple": '"done", %s',
+        "response": "Response(status=%s)",
+        "redirect": 'redirect("/", %s)',
+        "error": "default_exceptions[%s]()",
+        "nothing": "None",
+    }
+)

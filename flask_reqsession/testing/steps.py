@@ -10,9 +10,9 @@ PropagationName: TypeAlias = Literal[
     "REQUIRED", "REQUIRES_NEW", "NESTED", "SUPPORTS", "MANDATORY", "NOT_SUPPORTED", "NEVER"
 ]
 TroubleName: TypeAlias = Literal["TroubleError", "WorseTroubleError", "OtherTroubleError", "Halt"]
-ErrorName: TypeAlias = Literal[TroubleName, "Exception"]
+ErrorName: TypeAlias = Literal[TroubleName, "FlakyError", "Conflict", "HTTPException", "Exception"]
 Answer: TypeAlias = Literal["swallow", "reraise", "convert"]
-HandWork: TypeAlias = Literal["commit", "rollback"]
+HandWork: TypeAlias = Literal["commit", "rollback", "close"]
 HookName: TypeAlias = Literal["before_commit", "on_commit", "on_rollback", "on_completion"]
 
 
@@ -28,36 +28,55 @@ class OtherTroubleError(Exception):
     """A trouble that is no :class:`TroubleError`."""
 
 
+class FlakyError(Exception):
+    """What may not come again: every ``retry`` of a program runs the call once more for it."""
+
+
 class Halt(BaseException):
     """What ``except Exception`` does not catch, as ``KeyboardInterrupt`` and ``GreenletExit``."""
 
 
 TROUBLES: Final = MappingProxyType(
-    {each.__name__: each for each in (TroubleError, WorseTroubleError, OtherTroubleError, Halt)}
+    {
+        each.__name__: each
+        for each in (TroubleError, WorseTroubleError, OtherTroubleError, FlakyError, Halt)
+    }
 )
 """The exception classes of programs, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one scope, as its decorator is given them."""
+    """The options of one scope, as its decorator is given them.
+
+    ``retry``: how often the call is run at most, while it fails with :class:`FlakyError`; 0: there
+    is no such option. ``rollback_on_status``: the default rule, a collection, or none.
+    """
 
     propagation: PropagationName = "REQUIRED"
     durable: bool = False
     rollback_for: tuple[ErrorName, ...] = ()
     no_rollback_for: tuple[ErrorName, ...] = ()
+    rollback_on_status: tuple[int, ...] | Literal["errors"] | None = "errors"
+    retry: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Add row ``row`` to the session; it is sent with the next flush."""
+    """Add row ``row`` to the session; it is sent with the next flush.
+
+    Where a call is run again, the step adds ``row + 1000`` the second time, and so on.
+    """
 
     row: int
 
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Insert row ``row`` by a statement of Core's, which ``session.new`` never shows."""
+    """Insert row ``row`` by a statement of Core's, which ``session.new`` never shows.
+
+    Where a call is run again, the number is another one, as of :class:`Add`.
+    """
 
     row: int
 
@@ -91,8 +110,24 @@ class Raise:
 
 
 @dataclass(frozen=True, slots=True)
+class Flake:
+    """Raise a :class:`FlakyError` with the argument ``number``, unless it did ``times`` times."""
+
+    times: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Raise the ``HTTPException`` that makes a response of ``status``."""
+
+    status: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class ByHand:
-    """End the session's transaction by hand."""
+    """End the session's transaction by hand, or the session."""
 
     work: HandWork
 
@@ -168,6 +203,8 @@ Step: TypeAlias = (
     | Violate
     | Doom
     | Raise
+    | Flake
+    | Abort
     | ByHand
     | Savepoint
     | Try

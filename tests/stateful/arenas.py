@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hypothesis.strategies import SearchStrategy
@@ -23,6 +23,7 @@ from flask_reqsession.testing import (
     run_program,
     scope_programs,
 )
+from flask_reqsession.testing.programs import Root
 from tests.servers.connections import async_url_of
 
 
@@ -30,6 +31,7 @@ class Arena(ABC):
     """Runs programs on the database at ``url``; ``witness`` is a connection that nothing shares."""
 
     manager: RequestScopedSessionManager
+    roots: Sequence[Root] = ("unit", "request", "bare")
 
     def __init__(self, url: str, witness: Connection | None) -> None:
         self._witness = witness
@@ -37,9 +39,13 @@ class Arena(ABC):
         self.has_one_writer = url.startswith("sqlite")
 
     @property
-    @abstractmethod
     def programs(self) -> SearchStrategy[Program]:
-        """The programs that the database can run in this colour."""
+        """The programs that the database can run."""
+        return scope_programs(
+            roots=self.roots,
+            second_session=not self.has_one_connection,
+            second_writer=not self.has_one_writer,
+        )
 
     @abstractmethod
     def run(self, program: Program) -> Outcome:
@@ -60,20 +66,18 @@ class SyncArena(Arena):
         super().__init__(url, witness)
         self.manager = RequestScopedSessionManager(DatabaseManager(engine))
 
-    @property
-    def programs(self) -> SearchStrategy[Program]:
-        """Programs that start anywhere."""
-        return scope_programs(
-            second_session=not self.has_one_connection, second_writer=not self.has_one_writer
-        )
-
     def run(self, program: Program) -> Outcome:
         """Run ``program`` with ``Session``."""
         return run_program(program, self.manager)
 
 
 class AsyncArena(Arena):
-    """The arena of ``AsyncSession``: one event loop, as its pool is bound to one."""
+    """The arena of ``AsyncSession``: one event loop, as its pool is bound to one.
+
+    Requests are rare, since each has a loop of its own, which connects anew.
+    """
+
+    roots = ("unit", "bare", "unit", "bare", "request")
 
     def __init__(
         self, url: str, engine: AsyncEngine, runner: asyncio.Runner, witness: Connection | None
@@ -81,15 +85,6 @@ class AsyncArena(Arena):
         super().__init__(url, witness)
         self._runner = runner
         self.manager = RequestScopedSessionManager(DatabaseManager(async_source=engine))
-
-    @property
-    def programs(self) -> SearchStrategy[Program]:
-        """Programs that start in a unit of work or outside."""
-        return scope_programs(
-            roots=["unit", "bare"],
-            second_session=not self.has_one_connection,
-            second_writer=not self.has_one_writer,
-        )
 
     def run(self, program: Program) -> Outcome:
         """Run ``program`` with ``AsyncSession``."""

@@ -53,8 +53,24 @@ def uncounted(act: Callable[[Arena], object], arena: Arena) -> None:  # pragma: 
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.rule("K4", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T11", "T14")
-@pytest.mark.rule("T17", "T30", "T31", "T32", "T33", "T35", "T37", "M9", "M10", "M17", "M18")
+@pytest.mark.rule("K4", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T11", "T14", "T15")
+@pytest.mark.rule(
+    "T17",
+    "T20",
+    "T22",
+    "T23",
+    "T25",
+    "T30",
+    "T31",
+    "T32",
+    "T33",
+    "T35",
+    "T37",
+    "M9",
+    "M10",
+    "M17",
+    "M18",
+)
 def test_a_program_does_what_the_model_predicts(arena: Arena, colour: str) -> None:
     """Rows, hooks, exceptions, reads, a usable session, no connection held: as it says."""
     judge_all = given(program=arena.programs)

@@ -249,6 +249,29 @@ def test_outside_of_scopes_ending_by_hand_is_sqlalchemys() -> None:
 
 
 @pytest.mark.rule("T17")
+@pytest.mark.parametrize("propagation", ["REQUIRED", "NESTED"])
+def test_a_close_by_hand_loses_the_whole_transaction(propagation: PropagationName) -> None:
+    """Nothing is raised there; the end says so. What comes after it is lost with the rest."""
+    inner = call("inner", Add(1), ByHand("close"), Add(3), Read(), propagation=propagation)
+    outcome = outcome_of(call("outer", Add(2), swallow(inner)))
+
+    assert (outcome.rows, outcome.events[0]) == (frozenset(), Seen(frozenset({3})))
+    assert outcome.error is not None
+    assert outcome.error.kind == "UnexpectedRollbackError"
+    assert outcome.error.cause is not None
+    assert outcome.error.cause.kind == "ManualCommitError"
+
+
+@pytest.mark.rule("T17", "M18")
+def test_a_close_by_hand_that_loses_nothing_is_no_end() -> None:
+    """The scope goes on with another session, and so does the request outside of scopes."""
+    assert rows_of(call("call1", ByHand("close"), Add(1))) == {1}
+    assert rows_of(Add(1), ByHand("close"), call("call1", Add(2))) == {2}
+    outcome = outcome_of(call("call1", Add(1)), ByHand("close"), Read())
+    assert (outcome.rows, outcome.events) == (frozenset({1}), (Seen(frozenset()),))
+
+
+@pytest.mark.rule("T17")
 def test_a_commit_by_hand_in_a_savepoint_is_refused_at_the_transaction() -> None:
     """SQLAlchemy has released the savepoint by then; nothing of it is kept all the same."""
     nested = call("nested", Add(1), swallow(ByHand("commit")), Read(), propagation="NESTED")

@@ -71,7 +71,7 @@ class Generators:
         session.unit = outer
         left = self._consume(step, session)
         session.unit = unit
-        unit.is_shared |= session.wrote or bool(session.pending)
+        unit.is_shared |= session.has_changes
         session.wrote |= wrote
         outer.waiting = ""
         return left

@@ -26,10 +26,14 @@ class Hooks:
         unit.transaction.hooks.append(Hook(step, unit))
 
     def fire(self, hooks: list[Hook], outcome: str, thrown: Thrown | None) -> Thrown | None:
-        """T32, T37: all run, in a transaction of their own; the first cause wins."""
+        """T32, T37: all run, in a transaction of their own; the first cause wins.
+
+        Each exception loses the work of its hook, a redirect as well: hooks answer nobody.
+        """
+        options = Options("NESTED", rollback_on_status=None)
         for hook in hooks:
             try:
-                self._enter(Scoped(hook.step.name, Options("NESTED"), self._running(hook, outcome)))
+                self._enter(Scoped(hook.step.name, options, self._running(hook, outcome)))
             except Thrown as failed:
                 is_exit = failed.raised.kind == "Halt"
                 if thrown is None:

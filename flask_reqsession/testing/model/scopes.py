@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask_reqsession.testing.model.hooks import Hooks, take_hooks, wait_for_commit
 from flask_reqsession.testing.model.sessions import SessionState, Thrown
 from flask_reqsession.testing.model.stage import Stage
@@ -39,6 +41,8 @@ class Scopes:
             self._run_anew(call)
         elif call.options.durable:
             raise refused(call.name, running.name)
+        elif call.options.retry:
+            raise refused(call.name, running.name, kind="RetryNotAllowedError")
         elif propagation == "NESTED":
             self._run_nested(call, session, running)
         else:
@@ -53,7 +57,9 @@ class Scopes:
             case "NOT_SUPPORTED":
                 self._run_outside(call)
             case _ if session.paused is None:
-                self._run_in_a_transaction(call, session)
+                if call.options.retry and session.has_changes and not session.is_broken:
+                    raise refused(call.name, kind="RetryNotAllowedError")
+                self._run_attempts(call, session)
             case "REQUIRES_NEW":
                 self._run_anew(call)
             case _:
@@ -65,14 +71,34 @@ class Scopes:
 
     def _run_anew(self, call: Scoped) -> None:
         with self._stage.on_a_session_of_its_own() as own:
-            self._run_in_a_transaction(call, own)
+            self._run_attempts(call, own)
 
-    def _run_in_a_transaction(self, call: Scoped, session: SessionState) -> None:
+    def _run_attempts(self, call: Scoped, session: SessionState) -> None:
+        """T20, T23, T25: each is a transaction of its own, and only the last one has hooks."""
+        attempts, left = call.options.retry, call.options.retry or 1
+        while True:
+            left -= 1
+            unit = Unit(call.name)
+            is_lost, thrown = self._run_in_a_transaction(call, session, unit)
+            if thrown is None or not is_lost:
+                break
+            if attempts and not left:
+                given_up = (*thrown.raised.attempts, attempts)
+                thrown = Thrown(replace(thrown.raised, attempts=given_up))
+            if not left or thrown.raised.kind != "FlakyError":
+                break
+        thrown = self.hooks.fire_at_the_end(unit, thrown, is_lost=is_lost)
+        if thrown is not None:
+            raise thrown
+
+    def _run_in_a_transaction(
+        self, call: Scoped, session: SessionState, unit: Unit
+    ) -> tuple[bool, Thrown | None]:
         """T1, T8: commit or roll back, with what the session had done before."""
         if session.layers and session.layers[-1].broken:
             session.roll_back()
-        unit = session.unit = Unit(call.name)
-        is_lost, thrown = judged(call, unit)
+        session.unit = unit
+        is_lost, thrown = judged(call, unit, session)
         if not is_lost:
             try:
                 is_lost, thrown = self._commit(session, unit, thrown)
@@ -81,9 +107,7 @@ class Scopes:
         if is_lost:
             session.roll_back()
         session.unit = None
-        thrown = self.hooks.fire_at_the_end(unit, thrown, is_lost=is_lost)
-        if thrown is not None:
-            raise thrown
+        return is_lost, thrown
 
     def _commit(
         self, session: SessionState, unit: Unit, thrown: Thrown | None
@@ -106,7 +130,7 @@ class Scopes:
         """T4: the outer's pending work is sent before the savepoint; the outer is not doomed."""
         layer = session.savepoint()
         unit = session.unit = Unit(call.name, running)
-        is_lost, thrown = judged(call, unit)
+        is_lost, thrown = judged(call, unit, session)
         if not is_lost:
             try:
                 session.release(layer)

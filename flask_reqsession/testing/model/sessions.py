@@ -49,6 +49,11 @@ class SessionState:
     paused: Unit | None = None
     wrote: bool = False
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a failed flush has left it so that it takes nothing but a rollback."""
+        return any(layer.broken for layer in self.layers)
+
     def begin(self) -> None:
         """Begin a transaction, unless one is open."""
         if not self.layers:
@@ -140,6 +145,11 @@ class SessionState:
         self.roll_back_to(layer)
         self.pending |= pending
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether a rollback would lose something."""
+        return self.wrote or bool(self.pending)
+
     def commit(self) -> None:
         """Keep everything."""
         if self.layers:
@@ -147,6 +157,7 @@ class SessionState:
             self.flush()
             self.committed.update(*(layer.rows for layer in self.layers))
             self.layers.clear()
+            self.wrote = False
 
     def prove_alive(self) -> None:
         """Refuse to go on with a broken transaction, if there is one."""
@@ -157,3 +168,9 @@ class SessionState:
         """Lose everything that is not committed."""
         self.layers.clear()
         self.pending.clear()
+        self.wrote = False
+
+    def close(self) -> None:
+        """Lose everything that is not committed, and go on with another session."""
+        self.roll_back()
+        self.own.clear()

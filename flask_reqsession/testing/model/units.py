@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 
 from flask_reqsession.testing.model.sessions import Thrown
 from flask_reqsession.testing.outcomes import Raised
+from flask_reqsession.testing.programs import Reply
 from flask_reqsession.testing.steps import Options, Register
 
 
 @dataclass(eq=False, frozen=True)
 class Scoped:
-    """What runs in a scope: a call, a block or a generator."""
+    """What runs in a scope: a call, a block or a generator; ``reply`` is what a view returns."""
 
     name: str
     options: Options
     run: Callable[[], None]
+    reply: Reply | None = None
 
 
 @dataclass(eq=False)

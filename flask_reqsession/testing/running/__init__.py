@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SAWarning
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from flask_reqsession.testing.outcomes import Outcome
 from flask_reqsession.testing.programs import Program
@@ -51,8 +51,7 @@ def run_program(program: Program, manager: RequestScopedSessionManager) -> Outco
 async def arun_program(program: Program, manager: RequestScopedSessionManager) -> Outcome:
     """Do what :func:`run_program` does with coroutine functions and the ``AsyncSession``.
 
-    :raises ValueError: a program that starts in a request. Flask runs an async view in an event
-        loop of its own, so it would not run in this one.
+    A program that starts in a request runs in an async view, which needs Flask's extra ``async``.
 
     >>> import asyncio
     >>> from flask_reqsession import DatabaseManager, RequestScopedSessionManager
@@ -64,11 +63,11 @@ async def arun_program(program: Program, manager: RequestScopedSessionManager) -
     >>> sorted(asyncio.run(arun_program(program, manager)).rows)
     [2]
     """
-    if program.root == "request":
-        raise ValueError("An async program starts in a unit of work or outside: root='unit'.")
     engine = manager.databases.async_engine()
     async with engine.connect() as connection:
         await connection.run_sync(prepare)
+    if program.root == "request" and not isinstance(engine.pool, StaticPool):
+        await engine.dispose()  # what is pooled belongs to this event loop, not to the view's
     runner = AsyncRunner(manager)
     with _known_warnings():
         error = await runner.error_of(program)

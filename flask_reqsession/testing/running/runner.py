@@ -6,11 +6,15 @@ It is written as coroutines. For ``Session`` nothing in it ever waits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from flask import Flask
 from sqlalchemy import insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,11 +23,14 @@ from sqlalchemy.orm import Session
 from flask_reqsession.current import set_rollback_only
 from flask_reqsession.hooks import before_commit, on_commit, on_completion, on_rollback
 from flask_reqsession.testing.outcomes import Caught, Fired, Outcome, Seen
+from flask_reqsession.testing.programs import Program
+from flask_reqsession.testing.running.answers import http_error
 from flask_reqsession.testing.running.arguments import given
 from flask_reqsession.testing.running.table import TABLE, ProgramRow
 from flask_reqsession.testing.running.witness import Witness
 from flask_reqsession.testing.steps import (
     TROUBLES,
+    Abort,
     Add,
     Block,
     Body,
@@ -31,7 +38,10 @@ from flask_reqsession.testing.steps import (
     Call,
     Doom,
     Execute,
+    Flake,
+    FlakyError,
     Generate,
+    Options,
     OtherTroubleError,
     Raise,
     Read,
@@ -58,15 +68,29 @@ class Runner(ABC, Generic[SessionT]):
         self._witness = Witness()
         self._unclosed = _unclosed(manager)
         self._usable = True
+        self._service_answer: object = None
+        self._status: int | None = None
+        self._closed: list[SessionT] = []
+        self._runs: defaultdict[int, count[int]] = defaultdict(count)
         self._written: dict[Session, set[int]] = {}
 
     def outcome(self, rows: frozenset[int], error: BaseException | None, held: int) -> Outcome:
         """Tell what was seen."""
         raised = None if error is None else self._witness.described(error)
         unclosed = _unclosed(self._manager) - self._unclosed
-        return Outcome(rows, raised, tuple(self._witness.events), self._usable, held, unclosed)
+        events = tuple(self._witness.events)
+        return Outcome(rows, raised, events, self._usable, held, unclosed, self._status)
 
     # -- what differs ---------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _current(self) -> SessionT:
+        """The session that the manager gives."""
+
+    @abstractmethod
+    def _view(self, program: Program) -> Callable[..., object]:
+        """Make the function that runs the whole program in a request."""
 
     @abstractmethod
     async def _do(self, session: SessionT, work: Callable[[Session], T]) -> T:
@@ -92,7 +116,27 @@ class Runner(ABC, Generic[SessionT]):
     def _savepoint(self, session: SessionT) -> AbstractAsyncContextManager[object]:
         """Open SQLAlchemy's ``begin_nested()``."""
 
-    # -- the steps ------------------------------------------------------------------------------
+    # -- the whole ------------------------------------------------------------------------------
+
+    def _serve(self, program: Program) -> None:
+        """Run the program in a view; what Flask does not answer comes through."""
+        app = Flask(__name__)
+        app.config["PROPAGATE_EXCEPTIONS"] = True
+        self._manager.init_app(app)
+        view = self._decorated(self._view(program), "view", program.view.options)
+        app.add_url_rule("/", view_func=view)
+        self._service_answer = "no page", HTTPStatus.NOT_FOUND
+        self._status = app.test_client().get("/").status_code
+
+    def _decorated(
+        self, function: Callable[..., object], name: str, options: Options | None
+    ) -> Callable[..., Any]:
+        function.__name__ = function.__qualname__ = name
+        injected = self._manager.with_request_session(function)
+        if options is None:
+            return injected
+        self._witness.names.add(name)
+        return self._manager.transactional(**given(options))(injected)
 
     async def _start(self, session: SessionT, body: Body) -> None:
         """Run the body of the whole program; look afterwards whether the session can be used."""
@@ -100,7 +144,7 @@ class Runner(ABC, Generic[SessionT]):
             await self._body(session, body)
         finally:
             try:
-                await self._do(session, self._visible)
+                await self._do(self._live(session), self._visible)
             except SQLAlchemyError:
                 self._usable = False
 
@@ -118,10 +162,27 @@ class Runner(ABC, Generic[SessionT]):
                     await self._generate(session, step)
                 case Try():
                     await self._try(session, step)
-                case Raise(error, number):
-                    raise self._witness.remembered(TROUBLES[error](number), number)
+                case Raise() | Flake() | Abort():
+                    self._raise(step)
                 case _:
-                    await self._use(_required(session), step)
+                    await self._use(self._live(_required(session)), step)
+
+    def _live(self, session: SessionT) -> SessionT:
+        """Return what the manager gives in the place of a session that was closed by hand."""
+        return self._current if session in self._closed else session
+
+    def _raise(self, step: Raise | Flake | Abort) -> None:
+        error: BaseException
+        match step:
+            case Abort(status):
+                error = http_error(status)
+            case Flake(times):
+                if next(self._runs[step.number]) >= times:
+                    return
+                error = FlakyError(step.number)
+            case _:
+                error = TROUBLES[step.error](step.number)
+        raise self._witness.remembered(error, step.number)
 
     def _register(self, step: Register) -> None:
         if step.kind == "before_commit":
@@ -166,17 +227,18 @@ class Runner(ABC, Generic[SessionT]):
                 set_rollback_only()
             case Read():
                 self._witness.events.append(Seen(await self._do(session, self._visible)))
+            case ByHand("close"):
+                self._closed.append(session)
+                await self._do(session, self._close)
             case _:
                 await self._do(session, lambda sync_session: self._write(sync_session, step))
 
     def _write(self, session: Session, step: Step) -> None:
         match step:
             case Add(row):
-                session.add(ProgramRow(number=row))
-                self._written.setdefault(session, set()).add(row)
+                session.add(ProgramRow(number=self._numbered(session, row)))
             case Execute(row):
-                session.execute(insert(TABLE).values(number=row))
-                self._written.setdefault(session, set()).add(row)
+                session.execute(insert(TABLE).values(number=self._numbered(session, row)))
             case ByHand(work):
                 session.commit() if work == "commit" else session.rollback()
             case Violate():
@@ -184,6 +246,16 @@ class Runner(ABC, Generic[SessionT]):
                 session.flush()
             case _:
                 session.flush()
+
+    def _numbered(self, session: Session, row: int) -> int:
+        """Return another number each time that the step is run, and remember who wrote it."""
+        number = row + 1000 * next(self._runs[row])
+        self._written.setdefault(session, set()).add(number)
+        return number
+
+    def _close(self, session: Session) -> None:
+        self._written.pop(session, None)
+        session.close()
 
     def _visible(self, session: Session) -> frozenset[int]:
         """Return the rows that are there, of those written through this very session.

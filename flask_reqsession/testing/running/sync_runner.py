@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeVar
 
-from flask import Flask
 from sqlalchemy.orm import Session
 
 from flask_reqsession.testing.programs import Program
-from flask_reqsession.testing.running.arguments import given
+from flask_reqsession.testing.running.answers import returned
 from flask_reqsession.testing.running.at_once import AtOnce, Steps, at_once
 from flask_reqsession.testing.running.runner import Runner
-from flask_reqsession.testing.steps import Body, Call, Generate, Register
+from flask_reqsession.testing.steps import Call, Generate, Register
 
 if TYPE_CHECKING:
     from flask_reqsession.options import ScopeOptions, TransactionOutcome
@@ -28,7 +27,7 @@ class SyncRunner(Runner[Session]):
         """Run ``program``; return what reached its caller."""
         try:
             if program.root == "request":
-                self._serve(program.body)
+                self._serve(program)
             elif program.root == "unit":
                 with self._manager.unit_of_work():
                     at_once(self._start(self._manager.session, program.body))
@@ -38,37 +37,34 @@ class SyncRunner(Runner[Session]):
             return error
         return None
 
-    def _serve(self, body: Body) -> None:
-        """Run the program in a view; what it raises comes through."""
-        app = Flask(__name__)
-        app.config["PROPAGATE_EXCEPTIONS"] = True
-        self._manager.init_app(app)
+    @property
+    def _current(self) -> Session:
+        return self._manager.session
 
-        @app.get("/")
-        @self._manager.with_request_session
-        def view(session: Session) -> str:
-            at_once(self._start(session, body))
-            return "done"
+    def _view(self, program: Program) -> Callable[..., object]:
+        run = self._body if program.view.options is not None else self._start
 
-        app.test_client().get("/")
+        def view(session: Session) -> object:
+            at_once(run(session, program.body))
+            return returned(program.view.reply)
+
+        return view
 
     async def _do(self, session: Session, work: Callable[[Session], T]) -> T:
         return work(session)
 
     async def _call(self, call: Call) -> None:
-        def function(session: Session) -> None:
+        def function(session: Session) -> object:
             at_once(self._body(session, call.body))
+            return self._service_answer
 
-        function.__name__ = function.__qualname__ = call.name
-        injected = self._manager.with_request_session(function)
-        self._manager.transactional(**given(call.options))(injected)()
+        self._decorated(function, call.name, call.options)()
 
     def _hook(self, step: Register) -> Callable[..., object]:
         def hook(session: Session, outcome: TransactionOutcome | None = None) -> None:
             at_once(self._fire(session, step, outcome))
 
-        hook.__name__ = hook.__qualname__ = step.name
-        return self._manager.with_request_session(hook)
+        return self._decorated(hook, step.name, None)
 
     def _generator(self, step: Generate) -> AbstractAsyncContextManager[AsyncIterator[None]]:
         def function(session: Session) -> Generator[None]:
@@ -76,9 +72,7 @@ class SyncRunner(Runner[Session]):
             yield
             at_once(self._body(session, step.rest))
 
-        function.__name__ = function.__qualname__ = step.name
-        injected = self._manager.with_request_session(function)
-        return Steps(self._manager.transactional(**given(step.options))(injected)())
+        return Steps(self._decorated(function, step.name, step.options)())
 
     def _block(self, options: ScopeOptions) -> AbstractAsyncContextManager[Session]:
         return AtOnce(self._manager.session_scope(**options))

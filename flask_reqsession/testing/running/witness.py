@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Final
+
+from werkzeug.exceptions import HTTPException
 
 from flask_reqsession.errors import ReqSessionError
 from flask_reqsession.testing.outcomes import Event, Raised
+from flask_reqsession.testing.running.answers import status_of
 from flask_reqsession.testing.steps import TROUBLES
+
+_GAVE_UP: Final = re.compile(r"Gave up after (\d+) attempts? in \d+\.\d{3} seconds\.")
 
 
 class Witness:
@@ -27,13 +33,26 @@ class Witness:
 
     def described(self, error: BaseException) -> Raised:
         """Tell what ``error`` is, as somebody caught it."""
-        kind = type(error).__name__
         cause = None if error.__cause__ is None else self.described(error.__cause__)
-        if kind in TROUBLES:
-            number: int = error.args[0]
-            is_same = self._raised.get(number) is error
-            return Raised(kind if is_same else f"another {kind}", number, cause=cause)
-        if isinstance(error, ReqSessionError):
-            words = frozenset[str](re.findall(r"\w+", str(error)))
-            return Raised(kind, 0, words & self.names, cause)
-        return Raised(kind)
+        kind, number, words = type(error).__name__, 0, list[str]()
+        if isinstance(error, HTTPException):
+            kind, number = f"HTTP {status_of(error)}", self._number(error)
+        elif kind in TROUBLES:
+            number = error.args[0]
+            kind = kind if self._number(error) == number else f"another {kind}"
+        elif isinstance(error, ReqSessionError):
+            words = re.findall(r"\w+", str(error))
+        else:
+            cause = None  # another library's own business
+        return Raised(
+            kind, number, frozenset(self.names.intersection(words)), cause, _attempts(error)
+        )
+
+    def _number(self, error: BaseException) -> int:
+        return next((number for number, each in self._raised.items() if each is error), 0)
+
+
+def _attempts(error: BaseException) -> tuple[int, ...]:
+    notes: list[str] = getattr(error, "__notes__", [])
+    found = [_GAVE_UP.match(note) for note in notes]
+    return tuple(int(each[1]) for each in found if each is not None)

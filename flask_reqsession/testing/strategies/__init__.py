@@ -31,8 +31,7 @@ def scope_programs(
 
     ``second_session``: whether a scope may run on a connection of its own while another one is in
     use. False for a memory database of SQLite. ``second_writer``: whether it may write meanwhile.
-    False for SQLite, which has one writer at a time. ``roots``: where a program may start; an
-    async one can't start in a request.
+    False for SQLite, which has one writer at a time. ``roots``: where a program may start.
 
     >>> from hypothesis import find
     >>> from flask_reqsession.testing.model import predict
@@ -48,4 +47,6 @@ def scope_programs(
 def _programs(draw: DrawFn, limits: Limits) -> Program:
     root = draw(st.sampled_from(limits.roots))
     drawing = Drawing(draw, limits)
+    if root == "request":
+        return drawing.request()
     return Program(root, drawing.body(Place(has_session=root != "bare"), Traffic()))

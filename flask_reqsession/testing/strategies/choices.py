@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from hypothesis import strategies as st
 
+from flask_reqsession.testing.programs import Reply
 from flask_reqsession.testing.steps import (
+    Abort,
     Add,
     Answer,
     Block,
@@ -16,6 +18,7 @@ from flask_reqsession.testing.steps import (
     Call,
     Doom,
     Execute,
+    Flake,
     Flush,
     Generate,
     HandWork,
@@ -43,6 +46,23 @@ HAND_WORK: Final[SearchStrategy[HandWork]] = st.sampled_from(get_args(HandWork))
 HOOKS: Final[SearchStrategy[HookName]] = st.sampled_from((*get_args(HookName), "on_completion"))
 IS_ROBUST: Final = st.sampled_from((True, True, False))
 IS_CLOSED: Final = st.booleans()
+IS_DECORATED: Final = st.sampled_from((True, True, False))
+TIMES: Final = st.sampled_from((1, 2, 3))
+STATUSES: Final = st.sampled_from((409, 404, 503, 302, 204))
+REPLIES: Final = st.sampled_from(
+    (
+        Reply(),
+        Reply(),
+        Reply("json"),
+        Reply("tuple", 409),
+        Reply("tuple", 201),
+        Reply("response", 503),
+        Reply("response", 204),
+        Reply("redirect", 302),
+        Reply("error", 404),
+        Reply("nothing"),
+    )
+)
 ANSWERS: Final[SearchStrategy[Answer]] = st.sampled_from((*get_args(Answer), "swallow", "swallow"))
 _ALL: Final[tuple[PropagationName, ...]] = get_args(PropagationName)
 _ALONE: Final[tuple[PropagationName, ...]] = (
@@ -60,7 +80,7 @@ PROPAGATIONS: Final = MappingProxyType(
 """By whether a scope is running: there the ones that join are worth more."""
 RULES: Final = st.sampled_from(
     (
-        *(Options() for _ in range(6)),
+        *(Options() for _ in range(10)),
         Options(no_rollback_for=("TroubleError",)),
         Options(no_rollback_for=("Exception",)),
         Options(no_rollback_for=("Halt",)),
@@ -69,6 +89,16 @@ RULES: Final = st.sampled_from(
         Options(rollback_for=("TroubleError",), no_rollback_for=("WorseTroubleError",)),
         Options(rollback_for=("Exception",), no_rollback_for=("TroubleError",)),
         Options(durable=True),
+        Options(retry=1),
+        Options(retry=2),
+        Options(retry=3),
+        Options(retry=2, no_rollback_for=("FlakyError",)),
+        Options(rollback_on_status=None),
+        Options(rollback_on_status=(404, 302)),
+        Options(rollback_on_status=(204,), no_rollback_for=("TroubleError",)),
+        Options(rollback_for=("HTTPException",)),
+        Options(no_rollback_for=("HTTPException",)),
+        Options(rollback_for=("Conflict",), no_rollback_for=("HTTPException",)),
     )
 )
 
@@ -85,6 +115,8 @@ _CHOICES: Final = (  # what shrinks to the front stands in front
     (Register, 7, {"scope", "depth"}),
     (Raise, 1, set[str]()),
     (Raise, 5, {"tried"}),
+    (Flake, 4, {"repeated"}),
+    (Abort, 1, {"tried"}),
     (Read, 2, {"session"}),
     (Flush, 1, {"session"}),
     (Doom, 1, {"scope"}),
@@ -104,6 +136,7 @@ def kinds_in(place: Place) -> SearchStrategy[type[Step]]:
         "depth": place.depth < DEEPEST,
         "scope": place.in_scope,
         "tried": place.is_tried,
+        "repeated": place.is_repeated,
         "no savepoint": not place.in_savepoint,
     }
     return _KINDS[frozenset(each for each, is_there in there.items() if is_there)]
@@ -114,7 +147,7 @@ def _choice(there: frozenset[str]) -> SearchStrategy[type[Step]]:
     return st.sampled_from([kind for kind, weight in fitting for _ in range(weight)])
 
 
-_NEEDED: Final = ("session", "writing", "depth", "scope", "tried", "no savepoint")
+_NEEDED: Final = ("session", "writing", "depth", "scope", "tried", "repeated", "no savepoint")
 _KINDS: Final = MappingProxyType(
     {
         there: _choice(there)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from flask_reqsession.testing.programs import Program, View
 from flask_reqsession.testing.steps import (
+    Abort,
     Add,
     Block,
     Body,
@@ -15,6 +17,7 @@ from flask_reqsession.testing.steps import (
     Call,
     Doom,
     Execute,
+    Flake,
     Flush,
     Generate,
     Options,
@@ -33,10 +36,14 @@ from flask_reqsession.testing.strategies.choices import (
     HAND_WORK,
     HOOKS,
     IS_CLOSED,
+    IS_DECORATED,
     IS_ROBUST,
     LENGTHS,
     PROPAGATIONS,
+    REPLIES,
     RULES,
+    STATUSES,
+    TIMES,
     TROUBLES,
     kinds_in,
 )
@@ -61,12 +68,22 @@ class Drawing:
         self._limits = limits
         self._number = 0
 
+    def request(self) -> Program:
+        """Draw a program that starts in a view, which is decorated or not."""
+        place, traffic, reply = Place(has_session=True), Traffic(), self._draw(REPLIES)
+        if not self._draw(IS_DECORATED):
+            return Program("request", self.body(place, traffic), View(None, reply))
+        options = self._options(place, traffic)
+        body = self._scope_body(options, place, traffic)
+        return Program("request", body, View(options, reply))
+
     def body(self, place: Place, traffic: Traffic) -> Body:
         """Draw the steps of a body; what follows a ``raise`` would never run."""
         steps: list[Step] = []
         kinds = kinds_in(place)
         for _ in range(self._draw(LENGTHS)):
-            if self._number == self._limits.steps or (steps and isinstance(steps[-1], Raise)):
+            is_over = bool(steps) and isinstance(steps[-1], Raise | Abort)
+            if is_over or self._number == self._limits.steps:
                 break
             steps.append(self._step(self._draw(kinds), place, traffic))
         return tuple(steps)
@@ -109,13 +126,13 @@ class Drawing:
     def call(self, number: int, place: Place, traffic: Traffic) -> Step:
         """Draw a decorated function."""
         options = self._options(place, traffic)
-        body = self._scope_body(options.propagation, place, traffic)
+        body = self._scope_body(options, place, traffic)
         return Call(f"call{number}", options, body)
 
     def block(self, number: int, place: Place, traffic: Traffic) -> Step:
         """Draw a ``session_scope()``."""
-        options = self._options(place, traffic)
-        body = self._scope_body(options.propagation, place, traffic)
+        options = replace(self._options(place, traffic), retry=0)
+        body = self._scope_body(options, place, traffic)
         return Block(f"block{number}", options, body)
 
     def generate(self, number: int, place: Place, traffic: Traffic) -> Step:
@@ -124,7 +141,7 @@ class Drawing:
         Its own session would be open meanwhile: where there can't be a second one, or none that
         writes, it gets none, and the consumer has nothing to do outside of all sessions.
         """
-        options = self._options(place, traffic)
+        options = replace(self._options(place, traffic), retry=0)
         is_alone = has_own_session(options.propagation, place) or not place.has_session
         if is_alone and place.has_session and not self._limits.second_writer:
             options, is_alone = replace(options, propagation="NESTED"), False
@@ -154,12 +171,14 @@ class Drawing:
         is_second = has_own_session(propagation, place)
         if is_second and traffic.by_now and not self._limits.second_session:
             return replace(options, propagation="NESTED")
+        if options.retry and propagation not in STARTING:
+            return replace(options, retry=0)
         return options
 
-    def _scope_body(self, propagation: PropagationName, place: Place, traffic: Traffic) -> Body:
-        inside, own = self._inside(propagation, place, traffic)
-        body = self.body(inside, own)
-        self._leave(propagation, place, traffic)
+    def _scope_body(self, options: Options, place: Place, traffic: Traffic) -> Body:
+        inside, own = self._inside(options.propagation, place, traffic)
+        body = self.body(replace(inside, is_repeated=inside.is_repeated or options.retry > 1), own)
+        self._leave(options.propagation, place, traffic)
         return body
 
     def _inside(
@@ -206,6 +225,8 @@ _SIMPLE: Final = MappingProxyType[type[Step], "Callable[[DrawFn, int], Step]"](
         Violate: lambda _draw, _number: Violate(),
         Doom: lambda _draw, _number: Doom(),
         Raise: lambda draw, number: Raise(draw(TROUBLES), number),
+        Flake: lambda draw, number: Flake(draw(TIMES), number),
+        Abort: lambda draw, number: Abort(draw(STATUSES), number),
         ByHand: lambda draw, _number: ByHand(draw(HAND_WORK)),
     }
 )

@@ -9,14 +9,17 @@ import pytest
 
 from flask_reqsession import DatabaseManager, RequestScopedSessionManager
 from flask_reqsession.testing import Outcome, Program, arun_program, predict, run_program
+from flask_reqsession.testing.programs import Reply, View
 from flask_reqsession.testing.running.at_once import at_once
 from flask_reqsession.testing.steps import (
+    Abort,
     Add,
     Block,
     ByHand,
     Call,
     Doom,
     Execute,
+    Flake,
     Flush,
     Generate,
     Options,
@@ -24,6 +27,7 @@ from flask_reqsession.testing.steps import (
     Read,
     Register,
     Savepoint,
+    Step,
     Try,
     Violate,
 )
@@ -49,6 +53,7 @@ HOOKS = (
     Register("on_commit", "hook23", (Add(24), Raise("TroubleError", 24))),
     Register("on_completion", "hook24", ()),
 )
+RETRIED = Options(retry=2)
 EVERYTHING = Program(
     "unit",
     (
@@ -62,6 +67,12 @@ EVERYTHING = Program(
         Generate("generator15", Options(), (Add(16),), (Read(),), (Add(17),), is_closed=False),
         Generate("generator18", Options(), (Add(19),), (), (), is_closed=True),
         Call("call20", Options(), HOOKS),
+        Try((Call("call27", RETRIED, (Add(28), Flake(1, 29), Abort(409, 30))),), "swallow", 31),
+        Try((Call("call32", RETRIED, (Add(33), Flake(3, 34))),), "swallow", 35),
+        Call("call36", RETRIED, (Flake(1, 37), Execute(38))),
+        ByHand("close"),
+        Add(39),
+        ByHand("rollback"),
         Try((Raise("TroubleError", 25),), "convert", 26),
     ),
 )
@@ -73,7 +84,7 @@ def test_every_kind_of_step_is_executed(run: Run, rows: Rows, sqlite_file_url: s
     outcome = run(EVERYTHING)
 
     assert outcome == predict(EVERYTHING)
-    assert outcome.rows == {2, 3, 12, 16, 17, 22}
+    assert outcome.rows == {2, 3, 12, 16, 17, 22, 38}
     assert outcome.hooks == ("hook21", "hook23", "hook24")
     seen = rows(sqlite_file_url, "SELECT number FROM reqsession_program_row ORDER BY number")
     assert {row for (row,) in seen} == outcome.rows | {0}
@@ -94,19 +105,37 @@ def test_a_session_that_cannot_be_used_is_told(run: Run) -> None:
     assert not run(program).usable
 
 
-@pytest.mark.rule("K4")
-def test_a_program_starts_in_a_request(sqlite_file_url: str) -> None:
-    """In a view, whose exception comes through to the caller."""
-    manager = RequestScopedSessionManager(sqlite_file_url)
-    body = (Add(1), Call("call2", Options(), (Read(),)), Add(3), Raise("TroubleError", 4))
-    program = Program("request", body)
+@pytest.mark.rule("K4", "T15")
+@pytest.mark.parametrize("options", [None, Options(), Options(rollback_on_status=(404,))])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(),
+        Reply("json"),
+        Reply("tuple", 409),
+        Reply("response", 503),
+        Reply("response", 204),
+        Reply("redirect", 302),
+        Reply("error", 404),
+        Reply("nothing"),
+    ],
+)
+def test_a_program_starts_in_a_request(run: Run, options: Options | None, reply: Reply) -> None:
+    """In a view, decorated or not, whose answer the client gets."""
+    program = Program(
+        "request", (Add(1), Call("call2", Options(), (Read(),))), View(options, reply)
+    )
+    outcome = run(program)
+    assert outcome == predict(program)
+    assert outcome.status == (None if reply.form == "nothing" else reply.status)
 
-    assert run_program(program, manager) == predict(program)
-    assert predict(program).rows == {1}
-    assert run_program(Program("request", body[:3]), manager).error is None
-    with pytest.raises(ValueError, match="root='unit'"):
-        asyncio.run(arun_program(program, manager))
-    manager.databases.dispose()
+
+@pytest.mark.rule("K4", "T15", "T16")
+@pytest.mark.parametrize("step", [Abort(204, 2), Abort(302, 2), Abort(409, 2), Raise("Halt", 2)])
+def test_an_exception_leaves_the_view(run: Run, step: Step) -> None:
+    """An HTTP exception is an answer, and any other one comes through to the caller."""
+    program = Program("request", (Add(1), step), View(Options()))
+    assert run(program) == predict(program)
 
 
 @pytest.mark.rule("K4")

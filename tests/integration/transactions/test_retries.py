@@ -290,6 +290,26 @@ async def test_a_retry_after_loose_writes_is_refused(world: World) -> None:
     assert world.kept() == ["note 2"]
 
 
+@pytest.mark.rule("T8", "M18")
+async def test_a_loose_write_that_failed_is_no_obstacle_to_a_retry(world: World) -> None:
+    """It was rolled back with all before it, so there is nothing that could not be replayed."""
+    attempts: list[int] = []
+
+    @world.transactional(retry=Retry(on=ValueError, **AT_ONCE))
+    async def pay() -> None:
+        attempts.append(1)
+        await world.write(f"note {len(attempts)}")
+        if len(attempts) == 1:
+            raise ValueError
+
+    async with world.unit():
+        await world.write("loose")
+        with pytest.raises(IntegrityError):
+            await world.write("loose")
+        await pay()
+    assert world.kept() == ["note 2"]
+
+
 @pytest.mark.rule("T22")
 @pytest.mark.parametrize("propagation", ["SUPPORTS", "MANDATORY", "NEVER", "NOT_SUPPORTED"])
 def test_a_retry_of_what_never_starts_a_transaction_is_refused(
