@@ -10,6 +10,7 @@ The parts, in the order in which a call passes through them:
 - ``standing``: what one instance is to the session, and the step that follows from it;
 - ``graph`` and ``changes``: what an instance has in memory, and what was changed there;
 - ``merging``: the changes of an instance compared with what the session has;
+- ``moving``: children that only collections lead to, given to different parents on both sides;
 - ``refreshing`` and ``renewing``: rows that are read again, and what they mean;
 - ``decisions``: what was decided; ``carrying``, ``copies`` and ``writing``: how it is done;
 - ``recalling``: what the instances were before the first attempt of a call;

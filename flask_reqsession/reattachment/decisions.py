@@ -50,7 +50,7 @@ class Decisions:
         """The changes of replaced instances."""
         self.writes: list[Write] = []
         """What is written to the replacements because of them."""
-        self.kept: set[tuple[InstanceState[object], str | None]] = set()
+        self.kept: set[tuple[InstanceState[object], object]] = set()
         """The attributes of replacements in which the session has the last word."""
         self.fresh: dict[InstanceState[object], Values] = {}
         """What instances are refreshed with."""
@@ -66,9 +66,9 @@ class Decisions:
     def stays(self, child: object, relationship: RelationshipProperty[object]) -> bool:
         """Tell whether a member of a collection stays where the session has it.
 
-        The other side of the relationship is the child's own reference.
+        The other side of the relationship is the child's own reference, if there is one.
         """
-        return (instance_state(child), relationship.back_populates) in self.kept
+        return (instance_state(child), relationship.back_populates or relationship) in self.kept
 
     def place_of(self, instance: object) -> Place:
         """Return where the call has an instance, or what is replaced by it; nowhere if related."""

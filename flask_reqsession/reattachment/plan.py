@@ -10,6 +10,7 @@ from flask_reqsession.reattachment.changes import changes_of, newly_related
 from flask_reqsession.reattachment.copies import blank_of
 from flask_reqsession.reattachment.decisions import Decisions
 from flask_reqsession.reattachment.merging import SETTERS, Merge
+from flask_reqsession.reattachment.moving import moved_on_both_sides
 from flask_reqsession.reattachment.refreshing import read_anew
 from flask_reqsession.reattachment.refusals import conflicting, refusal, stale
 from flask_reqsession.reattachment.renewing import instances_of, renew
@@ -25,6 +26,7 @@ from flask_reqsession.reattachment.standing import (
     TRANSIENT,
     standing_of,
 )
+from flask_reqsession.reattachment.writing import remove_member
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, RelationshipProperty, Session
@@ -60,6 +62,10 @@ def decide(
         decisions.members = fresh.members
         renew(decisions, options, fresh.rows, memory.abort)
     _compare(decisions, options)
+    if decisions.targets or decisions.fresh:
+        _settle_moves(session, decisions, options)
+    for merge, _ in decisions.merges:
+        decisions.writes += merge.member_writes(decisions.target, decisions.stays)
     return decisions
 
 
@@ -81,8 +87,19 @@ def _compare(decisions: Decisions, options: ReattachOptions) -> None:
         decisions.writes += writes
         settled = {name: value for write, _, name, value in writes if write in SETTERS}
         planned.setdefault(state, {}).update(settled)
-    for merge, _ in decisions.merges:
-        decisions.writes += merge.member_writes(decisions.target, decisions.stays)
+
+
+def _settle_moves(session: Session, decisions: Decisions, options: ReattachOptions) -> None:
+    """Decide about children that only collections lead to, and that both sides have moved."""
+    for move in moved_on_both_sides(session, decisions):
+        name = move.relationship.key
+        if options.conflict == "raise":
+            place = decisions.place_of(decisions.target(move.argument))
+            raise conflicting(move.argument, [name], place)
+        if options.conflict == "session":
+            decisions.kept.add((instance_state(move.child), move.relationship))
+        elif move.rival is not None:
+            decisions.writes.append((remove_member, move.rival, name, move.child))
 
 
 class Survey:

@@ -96,5 +96,5 @@ def test_the_statement_of_a_refresh_is_made_once() -> None:
     assert again <= OF_A_REFRESH
 
 
-OF_A_REFRESH = 75
+OF_A_REFRESH = 78
 PER_INSTANCE = 8
