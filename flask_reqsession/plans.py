@@ -127,11 +127,21 @@ class CallPlan:
         recall: Recall | None = None,
     ) -> Arguments:
         """Return the arguments with the session injected and models reattached."""
-        if self.injection is not None:
+        injection, reattachment = self.injection, self.reattachment
+        # Asked before the session is among them: it would be one more argument to look at. What a
+        # recall remembers has to be restored first.
+        is_ready = reattachment is None or (
+            recall is None
+            and reattachment.are_attached(port.session or port.open(), port.memory, args, kwargs)
+        )
+        if injection is not None:
             opener = port.open_async if isinstance(port, AsyncSessionPort) else port.open
-            args, kwargs = self.injection.complete(opener, args, kwargs)
-        if self.reattachment is not None:
-            args, kwargs = port.reattach_arguments(self.reattachment, args, kwargs, recall)
+            if not kwargs and len(args) == injection.position:
+                args = (*args, opener())
+            else:
+                args, kwargs = injection.complete(opener, args, kwargs)
+        if reattachment is not None and not is_ready:
+            args, kwargs = port.reattach_arguments(reattachment, args, kwargs, recall)
         return args, kwargs
 
     async def aprepare(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flask_reqsession.modes import TransactionMode
     from flask_reqsession.observer import Observer
     from flask_reqsession.ports.deferral import Deferral
-    from flask_reqsession.reattachment import ArgumentPlan, ReattachOptions, Recall
+    from flask_reqsession.reattachment import ArgumentPlan, Memory, ReattachOptions, Recall
     from flask_reqsession.scope import Scope
 
 T = TypeVar("T")
@@ -45,7 +45,8 @@ class WatchedSession(ABC):
     anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it
     back because of that; ``enforced`` is the mode in which it was begun. ``committing`` is what is
     seen of COMMIT while it is being done. ``has_written`` says whether an earlier transaction
-    changed anything. ``observed`` is what its events are those of.
+    changed anything. ``observed`` is what its events are those of; ``memory`` is what reattachment
+    remembers.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class WatchedSession(ABC):
         "is_working",
         "losses",
         "lost",
+        "memory",
         "observed",
         "of_parent",
         "opened_at",
@@ -79,6 +81,7 @@ class WatchedSession(ABC):
     def __init__(self, observer: Observer) -> None:
         self._deferral: Deferral | None = None
         self._observer = observer
+        self.memory: Memory = observer.memory
         self._pool_guard: PoolGuard | None = None
         self.is_working: bool = False
         self.closed: bool = False
@@ -285,7 +288,7 @@ class WatchedSession(ABC):
         return attach(
             self.open(),
             instance,
-            memory=self._observer.memory,
+            memory=self.memory,
             options=options,
             reattached=self._recorder_of_reattachments(),
         )
@@ -304,7 +307,7 @@ class WatchedSession(ABC):
             self.open(),
             args,
             kwargs,
-            memory=self._observer.memory,
+            memory=self.memory,
             reattached=self._recorder_of_reattachments(),
             recall=recall,
         )

@@ -5,6 +5,7 @@ The parts, in the order in which a call passes through them:
 - ``choices``: what the user may choose;
 - ``arguments``: which arguments of a decorated function are looked at, worked out once;
 - ``attaching``: one call, from the instances found to the values passed;
+- ``plainly``: the usual case, in which there is nothing to decide;
 - ``containers``: what contains the instances, and is rebuilt around what replaces them;
 - ``plan``: the decisions of one whole call, all made before the first is carried out;
 - ``standing``: what one instance is to the session, and the step that follows from it;

@@ -7,14 +7,14 @@ import sys
 from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.orm.attributes import instance_state
-from werkzeug.local import LocalProxy
 
 from flask_reqsession.reattachment.attaching import Surroundings, attach_all
 from flask_reqsession.reattachment.choices import DEFAULTS
-from flask_reqsession.reattachment.containers import CONTAINERS, FIELDS, PLAIN, are_attached
+from flask_reqsession.reattachment.containers import PLAIN, not_attached
+from flask_reqsession.reattachment.plainly import attach_plainly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -55,6 +55,7 @@ class ArgumentPlan:
         "_rest",
         "_rest_name",
         "_slots",
+        "_unsure",
     )
 
     def __init__(
@@ -77,9 +78,44 @@ class ArgumentPlan:
         self._extra = False
         self._keywords = {p.name for p in parameters.values() if p.kind in _BY_KEYWORD}
         self._defaults = tuple(p.default for p in parameters.values())
+        # The defaults that models may be in, if a call leaves them out.
+        self._unsure: tuple[object, ...] = tuple(
+            each
+            for each in self._defaults
+            if each is not inspect.Parameter.empty and type(each) not in PLAIN
+        )
         for index, parameter in enumerate(parameters.values()):
             if not names or parameter.name in names:
                 self._watch(index, parameter)
+
+    def are_attached(
+        self, session: Session, memory: Memory, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> bool:
+        """Tell whether a call has everything in its session, so that nothing is to be reattached.
+
+        With or without the injected session among the arguments. False also if only :meth:`apply`
+        can tell.
+        """
+        # The usual call, so it is written out. All that is passed is looked at, whichever arguments
+        # are watched and wherever they are: the others only cost another look if they are loose.
+        key = session.hash_key
+        if self._options.refresh or key in memory.deleted.sessions:
+            return False
+        values: Iterable[object] = args
+        if kwargs or self._unsure:
+            values = (*args, *kwargs.values(), *self._unsure)
+        others: list[object] = []
+        for value in values:
+            kind = type(value)
+            if hasattr(kind, "__mapper__"):
+                try:
+                    if instance_state(value).session_id != key:
+                        return False
+                except AttributeError:  # made by __new__ alone
+                    return False
+            elif kind not in PLAIN:
+                others.append(value)
+        return not others or not_attached(others, key, doubtful=False) == []
 
     def apply(  # noqa: PLR0913 - a call, and what it is made with
         self,
@@ -98,44 +134,50 @@ class ArgumentPlan:
         ``reattached`` and what is raised are as in :func:`attach`; a refused call has touched
         nothing, whichever argument it was. ``recall`` remembers the arguments for further attempts.
         """
-        # The hot path, written out: the usual call has everything in its session already.
-        key = session.hash_key
+        key, count = session.hash_key, len(args)
         doubtful = memory is None or key in memory.deleted.sessions
-        containers: list[object] | None = None
-        count = len(args)
         slots: Sequence[Slot] = self._slots
         if count > self._rest or (self._extra and kwargs):
             slots = self._all_slots(count, kwargs)
-        try:
-            for index, keyword, default in slots:
-                value = args[index] if index < count else kwargs.get(keyword, default)
-                kind = type(value)
-                if kind in PLAIN:
-                    continue
-                if hasattr(kind, "__mapper__"):
+        loose: list[object] = []
+        others: list[object] = []
+        for index, keyword, default in slots:
+            value = args[index] if index < count else kwargs.get(keyword, default)
+            kind = type(value)
+            if hasattr(kind, "__mapper__"):
+                try:
                     state = instance_state(value)
-                    if state.session_id != key or (doubtful and state.was_deleted):
-                        break
-                elif issubclass(kind, CONTAINERS) or hasattr(kind, FIELDS):
-                    containers = [value] if containers is None else [value, *containers]
-                elif issubclass(kind, LocalProxy):
-                    break
-            else:
-                if not self._options.refresh and (
-                    containers is None or are_attached(containers, key, doubtful=doubtful)
-                ):
-                    return args, kwargs
-        except AttributeError:
-            # An instance that __init__ has not reached. The long way round knows it.
-            pass
+                except AttributeError:  # made by __new__ alone
+                    others.append(value)
+                    continue
+                if state.session_id != key or (doubtful and state.was_deleted):
+                    loose.append(value)
+            elif kind not in PLAIN:
+                others.append(value)
+        inner = not_attached(others, key, doubtful=doubtful) if others else ()
+        if inner is not None and not self._options.refresh:
+            loose += inner
+            if not loose or attach_plainly(session, loose, memory, reattached, recall):
+                return args, kwargs
+        call = Surroundings(memory, self._options, reattached, recall)
+        return self._decided(session, args, kwargs, slots, call)
+
+    def _decided(
+        self,
+        session: Session,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        slots: Sequence[Slot],
+        call: Surroundings,
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Go the long way, and decide about each instance."""
+        count = len(args)
         values = [
             args[index] if index < count else kwargs.get(keyword, default)
             for index, keyword, default in slots
         ]
         places = [(self._function, keyword) for _, keyword, _ in slots]
-        pairs = zip(values, places, strict=True)
-        call = Surroundings(memory, self._options, reattached, recall)
-        passed = attach_all(session, [*pairs], call)
+        passed = attach_all(session, [*zip(values, places, strict=True)], call)
         replaced = [
             (slot, new)
             for slot, old, new in zip(slots, values, passed, strict=True)

@@ -9,9 +9,10 @@ from sqlalchemy.orm.attributes import instance_state
 
 from flask_reqsession.reattachment.carrying import carry_out
 from flask_reqsession.reattachment.choices import DEFAULTS, ReattachOptions
-from flask_reqsession.reattachment.containers import MISSING, Contents
+from flask_reqsession.reattachment.containers import MISSING, Contents, not_attached
 from flask_reqsession.reattachment.graph import state_of, unwrapped
 from flask_reqsession.reattachment.memory import Memory
+from flask_reqsession.reattachment.plainly import attach_plainly
 from flask_reqsession.reattachment.plan import decide
 from flask_reqsession.reattachment.recalling import Recall
 from flask_reqsession.reattachment.refusals import NOWHERE
@@ -74,6 +75,7 @@ def attach(
     ...     attach(session, user) is user, user in session
     (True, True)
     """
+    loose: list[object] | None = [instance]
     if hasattr(type(instance), "__mapper__"):
         try:
             state = instance_state(instance)
@@ -82,6 +84,12 @@ def attach(
         here = state.session_id == session.hash_key and not state.was_deleted
         if here and not options.refresh:
             return instance
+    else:
+        loose = not_attached([instance], session.hash_key, doubtful=True)
+    if loose == [] and not options.refresh:
+        return instance
+    if loose and not options.refresh and attach_plainly(session, loose, memory, reattached):
+        return instance
     values = [(instance, NOWHERE)]
     call = Surroundings(memory, options, reattached)
     return cast("T", attach_all(session, values, call)[0])

@@ -33,31 +33,35 @@ def is_container(kind: type) -> bool:
     return issubclass(kind, CONTAINERS) or hasattr(kind, FIELDS)
 
 
-def are_attached(values: Iterable[object], session_key: int, *, doubtful: bool) -> bool:
-    """Tell whether every model instance in these containers is in the session already.
+def not_attached(
+    values: Iterable[object], session_key: int, *, doubtful: bool
+) -> list[object] | None:
+    """Return the model instances in these values that are not in the session.
 
-    ``doubtful`` says that it may have been deleted there.
+    None if that takes a closer look: at a proxy, or at an instance that was never initialised.
+    ``doubtful`` says that some may have been deleted in the session.
     """
-    stack = list(values)
-    seen = {id(value) for value in stack}  # all of them are held by the call meanwhile
-    while stack:
-        for value in _members(stack.pop()):
+    found: list[object] = []
+    waiting = [values]
+    seen: set[int] = set()  # all of them are held by the call meanwhile
+    while waiting:
+        for value in waiting.pop():
             kind = type(value)
-            if kind in PLAIN:
-                continue
             if hasattr(kind, "__mapper__"):
                 try:
                     state = instance_state(value)
                 except AttributeError:  # made by __new__ alone
-                    return False
+                    return None
                 if state.session_id != session_key or (doubtful and state.was_deleted):
-                    return False
+                    found.append(value)
+            elif kind in PLAIN:
+                continue
             elif issubclass(kind, LocalProxy):
-                return False
+                return None
             elif is_container(kind) and id(value) not in seen:
                 seen.add(id(value))
-                stack.append(value)
-    return True
+                waiting.append(_members(value))
+    return found
 
 
 class Contents:

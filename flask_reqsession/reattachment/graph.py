@@ -16,7 +16,7 @@ from sqlalchemy.orm.collections import collection_adapter
 from werkzeug.local import LocalProxy
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+    from sqlalchemy.orm import InstanceState, RelationshipProperty
 
 Link: TypeAlias = "tuple[object, RelationshipProperty[object], bool]"
 """A related instance, the relationship to it, and whether ``session.add`` follows that."""
@@ -77,8 +77,8 @@ class Graph:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        # SQLAlchemy's collection of the mapper's relationships, and ours.
-        self._known: dict[Mapper[object], tuple[object, list[Relation]]] = {}
+        # By SQLAlchemy's own collection of them: a mapper gets a new one with another relationship.
+        self._known: dict[object, list[Relation]] = {}
 
     def related(self, instance: object) -> Iterable[Link]:
         """Return the links to the related instances in memory.
@@ -87,16 +87,18 @@ class Graph:
         was removed from it, and what back-references queued for a collection that is not loaded.
         """
         state = instance_state(instance)
-        mapper = state.mapper
-        known = self._known.get(mapper)
-        # SQLAlchemy makes a new collection when a mapper gets another relationship.
-        if known is None or known[0] is not mapper.relationships:
-            known = self._look_up(mapper)
+        relationships = state.mapper.relationships
+        relations = self._known.get(relationships)
+        if relations is None:
+            relations = [(r.key, bool(r.uselist), r.cascade.save_update, r) for r in relationships]
+            self._known[relationships] = relations
+        if not relations:
+            return ()
         if state.modified:
-            return _links_of_changed(instance, known[1])
+            return _links_of_changed(instance, relations)
         loaded = instance_dict(instance)
         links: list[Link] = []
-        for name, has_many, cascades, relationship in known[1]:
+        for name, has_many, cascades, relationship in relations:
             value = loaded.get(name)
             if value is None:
                 continue
@@ -106,12 +108,6 @@ class Graph:
                 # (True is the mark that a change leaves in a dynamic or write-only relationship.)
                 links += [(member, relationship, cascades) for member in collection_adapter(value)]
         return links
-
-    def _look_up(self, mapper: Mapper[object]) -> tuple[object, list[Relation]]:
-        relationships = mapper.relationships
-        found = [(r.key, bool(r.uselist), r.cascade.save_update, r) for r in relationships]
-        self._known[mapper] = relationships, found
-        return relationships, found
 
 
 def _links_of_changed(instance: object, relations: Iterable[Relation]) -> Iterator[Link]:

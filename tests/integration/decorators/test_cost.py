@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from flask_reqsession import RequestScopedSessionManager, transactional, with_request_session
 from tests.call_counts import calls_in
-from tests.integration.decorators.notebook import Notebook
+from tests.integration.decorators.notebook import Note, Notebook
 
 
 def last(name: str, session: Session | None = None) -> tuple[str, object]:
@@ -26,6 +26,11 @@ def first(session: Session, name: str, amount: int = 0) -> tuple[str, object]:
 def by_keyword(name: str, *, session: Session) -> tuple[str, object]:
     """Take the session by keyword only."""
     return name, session
+
+
+def any_notes(*notes: object, more: bool = False) -> object:
+    """Take any number of notes."""
+    return notes, more
 
 
 class Service:
@@ -112,3 +117,30 @@ def test_a_session_without_a_scope_costs_no_more(notebook: Notebook) -> None:
 
     assert counted.python == 3, "the lambda above, the stand-in, and the body"
     assert counted.c <= 6
+
+
+@pytest.mark.rule("R3", "R13")
+def test_attached_arguments_cost_two_calls_however_many(notebook: Notebook) -> None:
+    """Inside a scope: the preparation, and one look at all of them."""
+    decorated = notebook.manager.transactional(notebook.manager.reattach_args(any_notes))
+    with notebook.app.test_request_context(), notebook.manager.session_scope() as session:
+        notes = [Note(text=str(number)) for number in range(100)]
+        session.add_all(notes)
+        one, all_of_them = (
+            calls_in(lambda: decorated(notes[0])),
+            calls_in(lambda: decorated(*notes)),
+        )
+
+    assert one.ours == all_of_them.ours == 3, "the stand-in, and two"
+
+
+@pytest.mark.rule("R3", "R13")
+def test_injection_adds_no_look_at_the_session(notebook: Notebook) -> None:
+    """Beside an attached argument it only takes the session."""
+    decorated: Any = bound(notebook.manager)(notebook.manager.reattach_args(last))
+    with notebook.app.test_request_context(), notebook.manager.session_scope() as session:
+        note = Note(text="x")
+        session.add(note)
+        counted = calls_in(lambda: decorated(note))
+
+    assert counted.ours == 4, "the stand-in, two for the argument, and the session"

@@ -17,6 +17,7 @@ from sqlalchemy.orm import (
     selectinload,
     sessionmaker,
 )
+from sqlalchemy.orm.attributes import set_committed_value
 
 from flask_reqsession.errors import MissingRowError, ReattachConflictError
 from flask_reqsession.reattachment import ArgumentPlan, ReattachOptions, attach
@@ -283,3 +284,15 @@ def test_a_changed_one_to_one_reference_survives_a_refresh(office: Office, rows:
         session.commit()
 
     assert rows(office.url, HELD) == [(1, None), (2, 1)]
+
+
+@pytest.mark.rule("R10")
+def test_what_the_session_is_about_to_delete_stays_deleted(shop: Shop, session: Session) -> None:
+    """A detached instance that leads to it, where no cascade does, takes no deletion back."""
+    folder, own = shop.load(Folder, 1), session.get_one(Person, 1)
+    set_committed_value(folder, "owner", own)
+    session.delete(own)
+
+    assert shop.attach(session, folder) is folder
+
+    assert own in session.deleted

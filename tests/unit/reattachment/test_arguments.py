@@ -361,3 +361,24 @@ def test_attached_arguments_cost_no_python_calls(session: Session) -> None:
     thousand = python_calls(lambda: wide.apply(session, (user,) * 1000, {}, memory=memory))
 
     assert one == thousand == 2
+
+
+@pytest.mark.rule("R3", "R13")
+def test_a_call_is_attached_if_all_that_it_passes_is(session: Session) -> None:
+    """By position or keyword, in a container or as a default; in doubt the long way tells."""
+    memory, own, default = Memory(), attach(session, detached(1)), detached(2)
+
+    def greet(user: object, other: object = default) -> None: ...
+
+    def tell(plan: ArgumentPlan, *args: object, **kwargs: object) -> bool:
+        return plan.are_attached(session, memory, args, kwargs)
+
+    assert tell(plan_of(pay), own, 5, note=[own, (own, [])])
+    for loose in (default, User.__new__(User), LocalProxy(lambda: own), [{"a": default}]):
+        assert not tell(plan_of(pay), own, loose)
+        assert not tell(plan_of(pay), own, note=loose)
+    assert not tell(plan_of(greet), own)
+    attach(session, default)
+    assert tell(plan_of(greet), own)
+    memory.deleted.sessions.add(session.hash_key)
+    assert not tell(plan_of(pay), own)

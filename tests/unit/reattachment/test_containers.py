@@ -27,7 +27,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from werkzeug.local import LocalProxy
 
 from flask_reqsession.reattachment import Memory, ReattachOptions, attach
-from flask_reqsession.reattachment.containers import are_attached
+from flask_reqsession.reattachment.containers import not_attached
 
 
 class Base(DeclarativeBase):
@@ -359,7 +359,7 @@ def test_attached_instances_cost_a_check_each(
     loop: list[Any] = [own, "x", (own,), Frozen((own,))]
     loop.append(loop)
 
-    assert are_attached([loop], session.hash_key, doubtful=doubtful)
+    assert not_attached([loop], session.hash_key, doubtful=doubtful) == []
     few, many = (_calls([own] * n, session, doubtful=doubtful) for n in (500, 1000))
     assert many - few == 500 * doubtful
 
@@ -369,7 +369,7 @@ def _calls(users: list[User], session: Session, *, doubtful: bool) -> int:
     gc.collect()
     gc.disable()  # what it calls is not ours
     try:
-        profile.runcall(are_attached, [users], session.hash_key, doubtful=doubtful)
+        profile.runcall(not_attached, users, session.hash_key, doubtful=doubtful)
     finally:
         gc.enable()
     return sum(entry.callcount for entry in profile.getstats())
@@ -377,8 +377,9 @@ def _calls(users: list[User], session: Session, *, doubtful: bool) -> int:
 
 @pytest.mark.rule("R13")
 def test_whatever_needs_a_decision_is_seen(session: Session, own: User) -> None:
-    """Detached, half-made and deleted instances, and proxies."""
-    deleted = attach(session, detached(2))
-    del deleted.__dict__["_sa_instance_state"]
-    for value in (detached(3), User.__new__(User), deleted, LocalProxy(lambda: own)):
-        assert not are_attached([[value]], session.hash_key, doubtful=True)
+    """Detached instances are found; half-made ones and proxies take a closer look."""
+    loose, stripped = detached(3), attach(session, detached(2))
+    del stripped.__dict__["_sa_instance_state"]
+    assert not_attached([[own, loose]], session.hash_key, doubtful=True) == [loose]
+    for value in (User.__new__(User), stripped, LocalProxy(lambda: own)):
+        assert not_attached([[loose, value]], session.hash_key, doubtful=True) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from cProfile import Profile
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from sqlalchemy.orm import (
 )
 
 import flask_reqsession
-from flask_reqsession.reattachment import Memory, ReattachOptions, attach
+from flask_reqsession.reattachment import ArgumentPlan, Memory, ReattachOptions, attach
 
 OURS = str(Path(flask_reqsession.__file__).parent)
 
@@ -76,6 +77,18 @@ def test_a_detached_instance_costs_a_constant_number_of_calls() -> None:
     assert two - one <= PER_INSTANCE
 
 
+@pytest.mark.rule("R4", "R13")
+def test_a_single_detached_instance_needs_no_record_of_the_call() -> None:
+    """Whether it is passed to a function or attached by itself."""
+    memory = Memory()
+    plan = ArgumentPlan("look", signature(lambda item: item))
+    attach(Session(), detached(1), memory=memory)  # the class is looked at once
+    item, other = detached(1), detached(2)
+
+    assert calls_of_ours(lambda: attach(Session(), item, memory=memory)) <= OF_ONE
+    assert calls_of_ours(lambda: plan.apply(Session(), (other,), {}, memory=memory)) <= OF_ONE
+
+
 @pytest.mark.rule("R9", "R13")
 def test_the_statement_of_a_refresh_is_made_once() -> None:
     """Whatever the instances are; SQLAlchemy's own cache knows it again, too."""
@@ -97,4 +110,5 @@ def test_the_statement_of_a_refresh_is_made_once() -> None:
 
 
 OF_A_REFRESH = 78
-PER_INSTANCE = 8
+OF_ONE = 4
+PER_INSTANCE = 1
