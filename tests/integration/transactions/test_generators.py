@@ -421,6 +421,26 @@ def test_a_nested_generator_that_is_closed_early_rolls_back_to_its_savepoint(
     assert sync_world.kept() == ["before", "after"]
 
 
+@pytest.mark.rule("T11", "M7")
+def test_what_was_written_before_a_pause_is_still_known_after_it(
+    sync_world: SyncWorld, manager: RequestScopedSessionManager
+) -> None:
+    """A session that is closed then has lost something, which is recorded as one rollback."""
+
+    @manager.transactional(propagation=Propagation.NESTED)
+    def nested() -> Generator[None, None, None]:
+        sync_world.put("inside")
+        yield
+
+    with pytest.raises(UnexpectedRollbackError):
+        with manager.session_scope() as session:
+            sync_world.put("before")
+            list(nested())
+            session.close()
+    assert sync_world.kept() == []
+    assert manager.metrics.snapshot()["rollbacks"] == 1
+
+
 @pytest.mark.rule("T11", "T4")
 @pytest.mark.parametrize("sends", [False, True])
 def test_a_failing_nested_generator_dooms_the_outer_that_wrote_between_its_steps(
