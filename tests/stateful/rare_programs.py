@@ -32,6 +32,11 @@ def _swallow(*body: Step) -> Try:
 
 
 _KEPT: Final = Options(no_rollback_for=("TroubleError",))
+_HOOKS: Final = (
+    Register("on_commit", "hook81", (Add(82),)),
+    Register("on_rollback", "hook83", (Add(84),)),
+    Register("on_completion", "hook85", (Add(86),)),
+)
 _RETRIED: Final = Options(retry=2)
 _FAILING: Final = Raise("TroubleError", 91)
 _NESTED: Final = Options("NESTED")
@@ -79,6 +84,11 @@ RARE: Final = {
         "unit",
         (Call("call1", Options(retry=2, no_rollback_for=("FlakyError",)), (Add(1), Flake(1, 92))),),
     ),
+    "a savepoint takes along the hooks of those in it": _outer(
+        _swallow(
+            Call("nested", _NESTED, (Call("inner", _NESTED, _HOOKS), _FAILING)),
+        )
+    ),
     "a raised redirect leaves a joined service": Program(
         "request",
         (Add(1), Call("inner", Options(), (Add(2), Abort(302, 92)))),
@@ -87,6 +97,11 @@ RARE: Final = {
     "a view that returns None": Program("request", (Add(1),), View(Options(), Reply("nothing"))),
     "a view that returns an exception": Program(
         "request", (Add(1),), View(Options(), Reply("error", 404))
+    ),
+    "an exception that is returned tells of a rollback": Program(
+        "request",
+        (_swallow(Call("inner", Options(), (Add(1), _FAILING))),),
+        View(Options(), Reply("error", 404)),
     ),
 }
 """By what they show."""
