@@ -107,13 +107,15 @@ class ArgumentPlan:
         others: list[object] = []
         for value in values:
             kind = type(value)
+            if kind in PLAIN:
+                continue
             if hasattr(kind, "__mapper__"):
                 try:
                     if instance_state(value).session_id != key:
                         return False
                 except AttributeError:  # made by __new__ alone
                     return False
-            elif kind not in PLAIN:
+            else:
                 others.append(value)
         return not others or not_attached(others, key, doubtful=False) == []
 
@@ -144,6 +146,8 @@ class ArgumentPlan:
         for index, keyword, default in slots:
             value = args[index] if index < count else kwargs.get(keyword, default)
             kind = type(value)
+            if kind in PLAIN:
+                continue
             if hasattr(kind, "__mapper__"):
                 try:
                     state = instance_state(value)
@@ -152,7 +156,7 @@ class ArgumentPlan:
                     continue
                 if state.session_id != key or (doubtful and state.was_deleted):
                     loose.append(value)
-            elif kind not in PLAIN:
+            else:
                 others.append(value)
         inner = not_attached(others, key, doubtful=doubtful) if others else ()
         if inner is not None and not self._options.refresh:

@@ -22,7 +22,10 @@ CONTAINERS: Final = (list, tuple, set, frozenset, dict)
 FIELDS: Final = "__dataclass_fields__"
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
-"""Types that are met often, and have nothing in them."""
+"""Types that are met often, and have nothing in them.
+
+They are asked about first: a ``hasattr()`` that is false makes an exception and drops it.
+"""
 
 MISSING: Final = object()
 """Stands for an instance whose row is gone."""
@@ -47,6 +50,8 @@ def not_attached(
     while waiting:
         for value in waiting.pop():
             kind = type(value)
+            if kind in PLAIN:
+                continue
             if hasattr(kind, "__mapper__"):
                 try:
                     state = instance_state(value)
@@ -54,8 +59,6 @@ def not_attached(
                     return None
                 if state.session_id != session_key or (doubtful and state.was_deleted):
                     found.append(value)
-            elif kind in PLAIN:
-                continue
             elif issubclass(kind, LocalProxy):
                 return None
             elif is_container(kind) and id(value) not in seen:
