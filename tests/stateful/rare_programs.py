@@ -94,6 +94,9 @@ RARE: Final = {
         (Add(1), Call("inner", Options(), (Add(2), Abort(302, 92)))),
         View(Options()),
     ),
+    "a view without a scope leaves a broken session": Program(
+        "request", (_swallow(Violate()),), View(Options("NEVER"))
+    ),
     "a view that returns None": Program("request", (Add(1),), View(Options(), Reply("nothing"))),
     "a view that returns an exception": Program(
         "request", (Add(1),), View(Options(), Reply("error", 404))

@@ -67,7 +67,9 @@ class Interpreter:
                 self._body(program.body)
         except Thrown as thrown:
             error = thrown.raised
-        usable = stage.session is None or not stage.session.is_broken
+        # Of a decorated view nobody looks: the session may be broken where it runs without a scope.
+        is_looked_at = stage.session is not None and program.view.options is None
+        usable = not (is_looked_at and stage.current.is_broken)
         rows, events = frozenset(stage.committed), tuple(stage.events)
         return Outcome(rows, error, events, usable, status=status)
 
