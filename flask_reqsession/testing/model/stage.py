@@ -27,7 +27,11 @@ class Stage:
     def current(self) -> SessionState:
         """The session that the running code gets."""
         if self.session is None:
-            raise LookupError("Outside of a request and of every call there is no session.")
+            raise LookupError(
+                "A step of this program uses a session, and there is no session outside of every "
+                "call, block, request and unit of work. Give the program root='unit', or put the "
+                "step into a Call."
+            )
         return self.session
 
     @contextmanager
