@@ -94,7 +94,7 @@ class DatabaseManager:
 
         :raises ConfigurationError: there is no such bind, or it is an asynchronous one.
         """
-        binds = self._given or self._binds()
+        binds = self._given or self._binds()  # each session asks: one call less for most
         source = binds.sync.get(bind)
         if source is None:
             raise _refusal(
@@ -102,7 +102,7 @@ class DatabaseManager:
                 bind,
                 "has an asynchronous source only. Use an AsyncSession in an async view, with the "
                 "decorators on the coroutine function itself, not on a plain function that returns "
-                "what it returns; or give a synchronous source too: DatabaseManager(source, "
+                "its coroutine; or give a synchronous source too: DatabaseManager(source, "
                 "async_source=...).",
             )
         return source

@@ -125,6 +125,7 @@ class Runner(ABC, Generic[SessionT]):
         self._manager.init_app(app)
         view = self._decorated(self._view(program), "view", program.view.options)
         app.add_url_rule("/", view_func=view)
+        # An error status, if it were a view's: what a service returns must not roll back.
         self._service_answer = "no page", HTTPStatus.NOT_FOUND
         self._status = app.test_client().get("/").status_code
 
@@ -269,6 +270,7 @@ class Runner(ABC, Generic[SessionT]):
 _ROBUST: Final[Mapping[str, Callable[..., None]]] = MappingProxyType(
     {"on_commit": on_commit, "on_rollback": on_rollback, "on_completion": on_completion}
 )
+"""What registers hooks that may be robust; one of ``before_commit`` never is."""
 
 
 def _required(session: SessionT | None) -> SessionT:

@@ -104,7 +104,7 @@ RULES: Final = st.sampled_from(
 
 # -- which steps where --------------------------------------------------------------------------
 
-_CHOICES: Final = (  # what shrinks to the front stands in front
+_CHOICES: Final = (  # hypothesis shrinks to what stands in front
     (Add, 4, {"session", "writing"}),
     (Execute, 2, {"session", "writing"}),
     (Call, 4, {"depth"}),
@@ -147,7 +147,7 @@ def _choice(there: frozenset[str]) -> SearchStrategy[type[Step]]:
     return st.sampled_from([kind for kind, weight in fitting for _ in range(weight)])
 
 
-_NEEDED: Final = ("session", "writing", "depth", "scope", "tried", "repeated", "no savepoint")
+_NEEDED: Final = frozenset[str]().union(*(needed for _, _, needed in _CHOICES))
 _KINDS: Final = MappingProxyType(
     {
         there: _choice(there)

@@ -29,8 +29,8 @@ class Place:
     transaction, where no other can be started. ``is_tried``: whether somebody around may catch
     what is raised, so that the program goes on. ``in_savepoint``: in a block of SQLAlchemy's own,
     which forbids all SQL after somebody has ended its transaction; so there is none without a
-    scope, whose end would do that, and no end by hand in one. ``is_repeated``: a
-    call around it may be run again. ``depth`` counts the bodies around.
+    scope, whose end would do that, and no end by hand in one. ``is_repeated``: whether a call
+    around may be run again. ``depth`` counts the bodies around.
     """
 
     has_session: bool
