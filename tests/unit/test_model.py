@@ -6,9 +6,8 @@ from typing import get_args
 
 import pytest
 
-from flask_reqsession.testing.model import predict
-from flask_reqsession.testing.outcomes import Caught, Outcome, Raised, Seen
-from flask_reqsession.testing.programs import Program, Root
+from flask_reqsession.testing.outcomes import Caught, Raised, Seen
+from flask_reqsession.testing.programs import Root
 from flask_reqsession.testing.steps import (
     Add,
     Block,
@@ -27,24 +26,10 @@ from flask_reqsession.testing.steps import (
     Try,
     Violate,
 )
+from tests.unit.predictions import call, outcome_of, swallow
 
 TROUBLE = Raise("TroubleError", 99)
 THE_TROUBLE = Raised("TroubleError", 99)
-
-
-def outcome_of(*body: Step, root: Root = "unit") -> Outcome:
-    """Predict a program."""
-    return predict(Program(root, body))
-
-
-def call(name: str, *body: Step, propagation: PropagationName = "REQUIRED") -> Call:
-    """Call a function with one option at most."""
-    return Call(name, Options(propagation), body)
-
-
-def swallow(*body: Step) -> Try:
-    """Run ``body``, whatever it raises."""
-    return Try(body, "swallow", 50)
 
 
 def rows_of(*body: Step, root: Root = "unit") -> set[int]:

@@ -4,43 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from flask_reqsession.testing.model import predict
 from flask_reqsession.testing.outcomes import Caught, Outcome, Raised
-from flask_reqsession.testing.programs import Program, Root
+from flask_reqsession.testing.programs import Root
 from flask_reqsession.testing.steps import (
     Add,
     Body,
     ByHand,
-    Call,
     Doom,
     Generate,
     Options,
     PropagationName,
     Raise,
     Step,
-    Try,
     Violate,
 )
+from tests.unit.predictions import call, outcome_of, swallow
 
 TROUBLE = Raise("TroubleError", 99)
 THE_TROUBLE = Raised("TroubleError", 99)
 FIRST: Body = (Add(1),)
 REST: Body = (Add(2),)
-
-
-def outcome_of(*body: Step, root: Root = "unit") -> Outcome:
-    """Predict a program."""
-    return predict(Program(root, body))
-
-
-def call(name: str, *body: Step, propagation: PropagationName = "REQUIRED") -> Call:
-    """Call a function."""
-    return Call(name, Options(propagation), body)
-
-
-def swallow(*body: Step) -> Try:
-    """Run ``body``, whatever it raises."""
-    return Try(body, "swallow", 50)
 
 
 def generate(

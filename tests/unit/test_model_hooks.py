@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_reqsession.testing.model import predict
-from flask_reqsession.testing.outcomes import Caught, Fired, Outcome, Raised
-from flask_reqsession.testing.programs import Program
+from flask_reqsession.testing.outcomes import Caught, Fired, Raised
 from flask_reqsession.testing.steps import (
     Add,
     Call,
@@ -17,9 +15,9 @@ from flask_reqsession.testing.steps import (
     Raise,
     Register,
     Step,
-    Try,
     Violate,
 )
+from tests.unit.predictions import outcome_of, swallow
 
 TROUBLE = Raise("TroubleError", 99)
 THE_TROUBLE = Raised("TroubleError", 99)
@@ -29,19 +27,9 @@ ALL = tuple(
 )
 
 
-def outcome_of(*body: Step) -> Outcome:
-    """Predict what comes of a body in a unit of work."""
-    return predict(Program("unit", body))
-
-
 def call(*body: Step, propagation: PropagationName = "REQUIRED") -> Call:
     """Call a function."""
     return Call("call1", Options(propagation), body)
-
-
-def swallow(*body: Step) -> Try:
-    """Run ``body``, whatever it raises."""
-    return Try(body, "swallow", 50)
 
 
 def hooks_of(*body: Step) -> list[tuple[str, str]]:

@@ -16,9 +16,9 @@ from flask_reqsession.testing.steps import (
     Raise,
     Register,
     Step,
-    Try,
     Violate,
 )
+from tests.unit.predictions import swallow
 
 PLAIN = Options()
 TEXT = Reply()
@@ -29,11 +29,6 @@ REJECTED = [Reply("tuple", 409), Reply("response", 503), Reply("error", 404)]
 def outcome_of(*body: Step, options: Options | None = PLAIN, reply: Reply = TEXT) -> Outcome:
     """Predict what comes of a view."""
     return predict(Program("request", body, View(options, reply)))
-
-
-def swallow(*body: Step) -> Try:
-    """Run ``body``, whatever it raises."""
-    return Try(body, "swallow", 50)
 
 
 def call(*body: Step, options: Options = PLAIN) -> Call:

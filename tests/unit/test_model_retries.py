@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_reqsession.testing.model import predict
-from flask_reqsession.testing.outcomes import Caught, Outcome, Raised
-from flask_reqsession.testing.programs import Program
+from flask_reqsession.testing.outcomes import Caught, Raised
 from flask_reqsession.testing.steps import (
     Add,
     ByHand,
@@ -18,24 +16,14 @@ from flask_reqsession.testing.steps import (
     Raise,
     Register,
     Step,
-    Try,
     Violate,
 )
-
-
-def outcome_of(*body: Step) -> Outcome:
-    """Predict what comes of a body in a unit of work."""
-    return predict(Program("unit", body))
+from tests.unit.predictions import outcome_of, swallow
 
 
 def call(*body: Step, retry: int = 3, propagation: PropagationName = "REQUIRED") -> Call:
     """Call a function that may be run again."""
     return Call("call1", Options(propagation, retry=retry), body)
-
-
-def swallow(*body: Step) -> Try:
-    """Run ``body``, whatever it raises."""
-    return Try(body, "swallow", 50)
 
 
 @pytest.mark.rule("T20", "T23")
