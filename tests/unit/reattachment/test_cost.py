@@ -5,10 +5,7 @@ The numbers are ceilings without slack: lower one when the code has become cheap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from cProfile import Profile
 from inspect import signature
-from pathlib import Path
 
 import pytest
 from sqlalchemy import StaticPool, create_engine
@@ -20,10 +17,8 @@ from sqlalchemy.orm import (
     mapped_column,
 )
 
-import flask_reqsession
 from flask_reqsession.reattachment import ArgumentPlan, Memory, ReattachOptions, attach
-
-OURS = str(Path(flask_reqsession.__file__).parent)
+from tests.call_counts import calls_in
 
 
 class Base(DeclarativeBase):
@@ -44,22 +39,13 @@ def detached(number: int) -> Item:
     return item
 
 
-def calls_of_ours(act: Callable[[], object]) -> int:
-    """Count the functions of the package that run in ``act``."""
-    profile = Profile()
-    profile.runcall(act)
-    profile.create_stats()
-    counts = [(path, calls) for (path, *_), (_, calls, *_) in profile.stats.items()]
-    return sum(calls for path, calls in counts if path.startswith(OURS))
-
-
 @pytest.mark.rule("R3", "R13")
 def test_an_attached_instance_costs_one_call() -> None:
     """The look at its state."""
     session, memory = Session(), Memory()
     item = attach(session, detached(1), memory=memory)
 
-    assert calls_of_ours(lambda: attach(session, item, memory=memory)) == 1
+    assert calls_in(lambda: attach(session, item, memory=memory)).ours == 1
 
 
 @pytest.mark.rule("R4", "R13")
@@ -69,7 +55,7 @@ def test_a_detached_instance_costs_a_constant_number_of_calls() -> None:
 
     def cost(number: int) -> int:
         items = [detached(each) for each in range(number)]
-        return calls_of_ours(lambda: attach(Session(), items, memory=memory))
+        return calls_in(lambda: attach(Session(), items, memory=memory)).ours
 
     cost(1)  # the class is looked at once
     one, two, many = cost(1), cost(2), cost(1002)
@@ -85,8 +71,8 @@ def test_a_single_detached_instance_needs_no_record_of_the_call() -> None:
     attach(Session(), detached(1), memory=memory)  # the class is looked at once
     item, other = detached(1), detached(2)
 
-    assert calls_of_ours(lambda: attach(Session(), item, memory=memory)) <= OF_ONE
-    assert calls_of_ours(lambda: plan.apply(Session(), (other,), {}, memory=memory)) <= OF_ONE
+    assert calls_in(lambda: attach(Session(), item, memory=memory)).ours <= OF_ONE
+    assert calls_in(lambda: plan.apply(Session(), (other,), {}, memory=memory)).ours <= OF_ONE
 
 
 @pytest.mark.rule("R9", "R13")
@@ -101,7 +87,7 @@ def test_the_statement_of_a_refresh_is_made_once() -> None:
     def cost(number: int) -> int:
         with Session(engine) as session:
             item = detached(number)
-            return calls_of_ours(lambda: attach(session, item, memory=memory, options=options))
+            return calls_in(lambda: attach(session, item, memory=memory, options=options)).ours
 
     first, again, other = cost(1), cost(1), cost(2)
     engine.dispose()
