@@ -1,4 +1,4 @@
-"""Programs that random ones seldom are, each for a rule that nothing else here would miss."""
+"""Programs that random ones seldom are, each for a rule whose breach may show nowhere else."""
 
 from __future__ import annotations
 
@@ -46,11 +46,7 @@ RARE: Final = {
         _swallow(Call("inner", _KEPT, (Add(2), _FAILING)))
     ),
     "a savepoint that its consumer wrote into takes the outer along": _outer(
-        _swallow(
-            Generate(
-                "nested", Options("NESTED"), (Add(2),), (Add(3),), (_FAILING,), is_closed=False
-            )
-        )
+        _swallow(Generate("nested", _NESTED, (Add(2),), (Add(3),), (_FAILING,), is_closed=False))
     ),
     "a refused commit names the call that it left": _outer(
         _swallow(Call("inner", Options(), (ByHand("commit"),)))

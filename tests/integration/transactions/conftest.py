@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from tests.integration.transactions.one_connection import one_connection
-from tests.integration.transactions.pairs import MODELS, Pair
+from tests.integration.transactions.pairs import Pair, pair_on
 from tests.integration.transactions.worlds import (
     AsyncWorld,
     AwaitedWorld,
@@ -133,22 +132,15 @@ def on_sqlite(sqlite_file_url: str) -> Iterator[World]:
 @pytest.fixture
 def postgresql_pair(postgresql_server: Server) -> Iterator[Pair]:
     """Give two databases of a PostgreSQL that can prepare transactions."""
-    with ExitStack() as stack:
-        pair = Pair([stack.enter_context(postgresql_server.database()) for _ in MODELS])
+    with pair_on(postgresql_server) as pair:
         yield pair
-        pair.recover("ROLLBACK")
-        pair.dispose()
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """Give two databases of one server."""
-    server = request.getfixturevalue(f"{request.param}_server")
-    with ExitStack() as stack:
-        pair = Pair([stack.enter_context(server.database()) for _ in MODELS])
+    with pair_on(request.getfixturevalue(f"{request.param}_server")) as pair:
         yield pair
-        pair.recover("ROLLBACK")
-        pair.dispose()
 
 
 @pytest.hookimpl(tryfirst=True)

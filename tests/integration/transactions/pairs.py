@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sqlalchemy import Engine, String, event, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from flask_reqsession import (
-    RequestScopedSessionManager,
-)
+from flask_reqsession import RequestScopedSessionManager
 from flask_reqsession.engines import make_engine
 from tests.servers.connections import rows_of
+from tests.servers.processes import Server
 
 
 class Base(DeclarativeBase):
@@ -112,6 +113,16 @@ class Pair:
         for engine in self.engines:
             engine.dispose()
         assert held == [0, 0]
+
+
+@contextmanager
+def pair_on(server: Server) -> Iterator[Pair]:
+    """Give two new databases of one server, in which nothing stays prepared."""
+    with ExitStack() as stack:
+        pair = Pair([stack.enter_context(server.database()) for _ in MODELS])
+        yield pair
+        pair.recover("ROLLBACK")
+        pair.dispose()
 
 
 def write_both(session: Session) -> None:

@@ -18,14 +18,7 @@ from flask_reqsession import (
     Propagation,
     RequestScopedSessionManager,
 )
-from tests.integration.transactions.pairs import (
-    MODELS,
-    WRITES,
-    Entry,
-    Order,
-    Pair,
-    write_core,
-)
+from tests.integration.transactions.pairs import MODELS, WRITES, Entry, Order, Pair, write_core
 
 
 @pytest.fixture

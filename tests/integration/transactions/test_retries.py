@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -45,6 +45,19 @@ def writer(world: World) -> Iterator[Connection]:
         connection.exec_driver_sql("INSERT INTO note (text) VALUES ('of the writer')")
         yield connection
     engine.dispose()
+
+
+def retried(world: World, attempts: list[int]) -> Callable[[], Awaitable[None]]:
+    """Return a call that writes the number of its attempt, and fails the first time."""
+
+    @world.transactional(retry=Retry(on=ValueError, **AT_ONCE))
+    async def pay() -> None:
+        attempts.append(1)
+        await world.write(f"note {len(attempts)}")
+        if len(attempts) == 1:
+            raise ValueError
+
+    return pay
 
 
 @pytest.mark.rule("T20", "T21")
@@ -267,14 +280,7 @@ async def test_a_with_block_is_not_retried(world: World) -> None:
 async def test_a_retry_after_loose_writes_is_refused(world: World) -> None:
     """They are a part of the transaction that can't be replayed. Loose reads are no obstacle."""
     attempts: list[int] = []
-
-    @world.transactional(retry=Retry(on=ValueError, **AT_ONCE))
-    async def pay() -> None:
-        attempts.append(1)
-        await world.write(f"note {len(attempts)}")
-        if len(attempts) == 1:
-            raise ValueError
-
+    pay = retried(world, attempts)
     async with world.unit():
         await world.write("loose")
         with pytest.raises(RetryNotAllowedError, match="wrote before it"):
@@ -294,14 +300,7 @@ async def test_a_retry_after_loose_writes_is_refused(world: World) -> None:
 async def test_a_loose_write_that_failed_is_no_obstacle_to_a_retry(world: World) -> None:
     """It was rolled back with all before it, so there is nothing that could not be replayed."""
     attempts: list[int] = []
-
-    @world.transactional(retry=Retry(on=ValueError, **AT_ONCE))
-    async def pay() -> None:
-        attempts.append(1)
-        await world.write(f"note {len(attempts)}")
-        if len(attempts) == 1:
-            raise ValueError
-
+    pay = retried(world, attempts)
     async with world.unit():
         await world.write("loose")
         with pytest.raises(IntegrityError):

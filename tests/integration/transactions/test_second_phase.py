@@ -8,7 +8,6 @@ import os
 import re
 import signal
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,13 +21,7 @@ from flask_reqsession import (
     RequestScopedSessionManager,
     TransactionOutcome,
 )
-from tests.integration.transactions.pairs import (
-    MODELS,
-    Entry,
-    Order,
-    Pair,
-    write_both,
-)
+from tests.integration.transactions.pairs import MODELS, Entry, Order, Pair, pair_on, write_both
 from tests.servers.processes import Server
 
 
@@ -146,8 +139,7 @@ def test_an_exit_in_the_second_phase_goes_on_with_the_remedy(postgresql_pair: Pa
 @pytest.mark.rule("T13", "T24")
 def test_the_remedy_is_in_the_words_of_the_database(mariadb_server: Server) -> None:
     """What the error says ends what MariaDB has prepared."""
-    with ExitStack() as stack:
-        pair = Pair([stack.enter_context(mariadb_server.database()) for _ in MODELS])
+    with pair_on(mariadb_server) as pair:
         listener = FailsOnce()
         listener.listen_to(pair)
         manager = pair.manager(twophase=True)
@@ -161,7 +153,6 @@ def test_the_remedy_is_in_the_words_of_the_database(mariadb_server: Server) -> N
         with operator as connection:
             connection.exec_driver_sql(remedy)
         assert pair.kept() == [["one"], ["one"]]
-        pair.dispose()
 
 
 @pytest.mark.rule("T13", "T21")

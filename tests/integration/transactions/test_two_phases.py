@@ -19,14 +19,7 @@ from flask_reqsession import (
     ReadOnlyViolationError,
     RequestScopedSessionManager,
 )
-from tests.integration.transactions.pairs import (
-    MODELS,
-    WRITES,
-    Entry,
-    Order,
-    Pair,
-    write_both,
-)
+from tests.integration.transactions.pairs import MODELS, WRITES, Entry, Order, Pair, write_both
 from tests.never import never
 from tests.servers.connections import async_url_of
 
@@ -193,9 +186,7 @@ def test_a_database_that_cannot_prepare_is_refused(tmp_path: Path, colour: str) 
     manager = RequestScopedSessionManager(f"{driver}:///{tmp_path}/a.sqlite", twophase=True)
     with pytest.raises(ConfigurationError, match="sqlite, which can't prepare"):
         with manager.unit_of_work():
-            ask = (
-                manager.get_async_request_session
-                if colour == "async"
-                else (manager.get_request_session)
-            )
-            ask()
+            if colour == "async":
+                manager.get_async_request_session()
+            else:
+                manager.get_request_session()
