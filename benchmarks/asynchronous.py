@@ -8,6 +8,7 @@ Both run in one event loop, without a web server around them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ async def main() -> None:
         session.add(Item(id=1, name="item"))
     print(f"{'scenario':<10} {'ratio':>7}   quartiles")
     for pair in pairs_of(manager, make):
+        gc.collect()
+        gc.freeze()
         low, middle, high = statistics.quantiles(await ratios_of(pair), n=4)
         print(f"{pair.name:<10} {middle:7.2f}   {low:.2f}..{high:.2f}")
     await engine.dispose()
