@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
+from tests.integration.reattachment.colours import Colour, manager_of
 from tests.integration.reattachment.garden import Garden
 from tests.integration.reattachment.shop import Shop
 
@@ -24,6 +25,16 @@ def session(shop: Shop) -> Iterator[Session]:
     """Give the session that instances are attached to."""
     with shop.session() as session:
         yield session
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest, shop: Shop) -> Iterator[Colour]:
+    """Give a manager with sessions of one colour."""
+    is_async = request.param == "async"
+    colour = Colour(manager_of(shop.url, is_async=is_async), is_async)
+    yield colour
+    if not is_async:
+        colour.manager.databases.dispose()
 
 
 @pytest.fixture

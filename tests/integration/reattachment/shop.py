@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ForeignKey, Table, create_engine, event
+from sqlalchemy import Column, ForeignKey, Table, create_engine, event, text
 from sqlalchemy.orm import (
     DeclarativeBase,
     DynamicMapped,
@@ -133,6 +133,12 @@ class Shop:
             instance = session.get_one(model, key, options=options)
         self.sql.clear()
         return instance
+
+    def write(self, sql: str) -> None:
+        """Change the database behind everybody's back; forget the SQL until now."""
+        with self.session.begin() as other:
+            other.execute(text(sql))
+        self.sql.clear()
 
     def attach(self, session: Session, instance: T, **options: Any) -> T:
         """Attach with the shop's memory."""

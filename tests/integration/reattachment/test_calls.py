@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
 
 import pytest
 from flask import Flask
@@ -13,12 +11,10 @@ from sqlalchemy.orm import selectinload
 from werkzeug.exceptions import NotFound
 
 from flask_reqsession import DatabaseManager, MissingRowError, RequestScopedSessionManager, Retry
+from tests.integration.reattachment.colours import Body, Colour
 from tests.integration.reattachment.shop import Account, Folder, Note, Order, Person, Shop
 from tests.never import never
 from tests.servers.connections import Rows, async_url_of
-
-T = TypeVar("T")
-Body = Callable[..., Any]
 
 
 class TransientError(Exception):
@@ -26,52 +22,6 @@ class TransientError(Exception):
 
 
 RETRY = Retry(attempts=3, on=TransientError, initial=0, maximum=0)
-
-
-@dataclass
-class Colour:
-    """A manager on the shop's database, and a way to run bodies that are written as coroutines."""
-
-    manager: RequestScopedSessionManager
-    is_async: bool
-
-    def call(self, body: Body, decorate: Callable[[Body], Body], *args: Any) -> Any:
-        """Decorate the body in this colour, and call it once."""
-        called = decorate(self.dyed(body))(*args)
-        return asyncio.run(self._call(called)) if self.is_async else called
-
-    def dyed(self, body: Body) -> Body:
-        """Return the body as a function of this colour."""
-        if self.is_async:
-            return body
-
-        def function(*args: Any, **kwargs: Any) -> Any:
-            with pytest.raises(StopIteration) as finished:
-                body(*args, **kwargs).send(None)
-            return finished.value.value
-
-        return function
-
-    async def _call(self, awaitable: Awaitable[T]) -> T:
-        try:
-            return await awaitable
-        finally:
-            await self.manager.databases.async_engine().dispose()
-
-
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest, shop: Shop) -> Iterator[Colour]:
-    """Give a manager with sessions of one colour."""
-    is_async = request.param == "async"
-    source = {"async_source": async_url_of(shop.url)} if is_async else {"source": shop.url}
-    colour = Colour(RequestScopedSessionManager(_manager_of(**source)), is_async)
-    yield colour
-    if not is_async:
-        colour.manager.databases.dispose()
-
-
-def _manager_of(source: object = None, async_source: object = None) -> DatabaseManager:
-    return DatabaseManager(source, async_source=async_source)
 
 
 @pytest.mark.rule("R4", "T50")

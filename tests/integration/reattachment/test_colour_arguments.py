@@ -16,10 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, selectinload
 from werkzeug.local import LocalProxy
 
 from flask_reqsession import DatabaseManager, RequestScopedSessionManager, reattach_args
+from tests.integration.reattachment.colours import Colour, Desk
 from tests.integration.reattachment.shop import Order, Person, Shop
-from tests.integration.reattachment.test_calls import Colour
-from tests.integration.reattachment.test_calls import colour as colour  # noqa: PLC0414 - a fixture
-from tests.integration.reattachment.test_colours import Desk
 from tests.servers.connections import Rows, async_url_of
 
 

@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from sqlalchemy import inspect
 from sqlalchemy.orm import selectinload
 from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession import ForeignInstanceError, MissingRowError, ReattachConflictError
+from tests.integration.reattachment.colours import Colour, Desk
 from tests.integration.reattachment.shop import Account, Order, Person, Shop
-from tests.integration.reattachment.test_calls import Body, Colour
-from tests.integration.reattachment.test_calls import colour as colour  # noqa: PLC0414 - a fixture
 from tests.servers.connections import Rows
-
-
-class Desk:
-    """What a body does with the session of its colour."""
-
-    def __init__(self, colour: Colour) -> None:
-        self.colour = colour
-
-    async def attach(self, value: Any, **options: Any) -> Any:
-        """Attach by hand."""
-        manager = self.colour.manager
-        if self.colour.is_async:
-            return await manager.ensure_async_session_attachment(value, **options)
-        return manager.ensure_session_attachment(value, **options)
-
-    async def do(self, name: str, *args: Any) -> Any:
-        """Call a method of the session."""
-        done = getattr(self.session, name)(*args)
-        return await done if self.colour.is_async else done
-
-    async def call(self, body: Body, *args: Any, **kwargs: Any) -> Any:
-        """Call a body with its arguments reattached."""
-        called = self.colour.manager.reattach_args(self.colour.dyed(body))(*args, **kwargs)
-        return await called if self.colour.is_async else called
-
-    @property
-    def session(self) -> Any:
-        """The session of the colour."""
-        manager = self.colour.manager
-        return manager.get_async_request_session() if self.colour.is_async else manager.session
-
-    def run(self, body: Body) -> Any:
-        """Run a body in a scope of its own."""
-        return self.colour.call(body, self.colour.manager.transactional)
 
 
 @pytest.mark.rule("R5", "R8", "T50")

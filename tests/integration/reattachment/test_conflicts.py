@@ -354,7 +354,9 @@ def test_a_version_that_the_argument_has_not_loaded_says_nothing(
 
 
 @pytest.mark.rule("R5")
-def test_the_same_reference_on_both_sides_is_no_conflict(shop: Shop, session: Session) -> None:
+def test_the_same_foreign_key_without_the_reference_is_no_conflict(
+    shop: Shop, session: Session
+) -> None:
     """The foreign key tells, where the session has not loaded the reference."""
     order = shop.load(Order, 1, selectinload(Order.person))
     order.person = shop.load(Person, 2)

@@ -28,7 +28,7 @@ ANY = ArgumentPlan("pay", Signature([Parameter("args", Parameter.VAR_POSITIONAL)
 
 
 @pytest.mark.rule("R5", "R8")
-def test_the_same_reference_on_both_sides_is_no_conflict(
+def test_the_same_reference_set_on_both_sides_is_no_conflict(
     shop: Shop, session: Session, rows: Rows
 ) -> None:
     """It is one row, though each side has its own instance of it: nothing is left to write."""

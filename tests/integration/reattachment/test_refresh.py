@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import delete, text
+from sqlalchemy import delete
 from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import NotFound
@@ -13,18 +13,11 @@ from tests.integration.reattachment.shop import Account, Folder, Order, Person, 
 from tests.servers.connections import Rows
 
 
-def write(shop: Shop, sql: str) -> None:
-    """Change the database behind everybody's back."""
-    with shop.session.begin() as other:
-        other.execute(text(sql))
-    shop.sql.clear()
-
-
 @pytest.mark.rule("R9")
 def test_a_detached_argument_is_brought_up_to_date(shop: Shop, session: Session) -> None:
     """It is the same object, and clean; what is deferred is not read."""
     person = shop.load(Person, 1)
-    write(shop, "UPDATE person SET name = 'newer', email = 'newer'")
+    shop.write("UPDATE person SET name = 'newer', email = 'newer'")
 
     assert shop.attach(session, person, refresh=True) is person
     assert shop.sql == ["SELECT person.id, person.name FROM person WHERE person.id IN (?)"]
@@ -38,7 +31,7 @@ def test_ten_items_with_one_relationship_cost_two_statements(shop: Shop, session
     with shop.session.begin() as other:
         other.add_all([Order(id=number, total=0, person_id=2) for number in range(10, 20)])
     orders = [shop.load(Order, number, selectinload(Order.person)) for number in range(10, 20)]
-    write(shop, "UPDATE orders SET total = 5")
+    shop.write("UPDATE orders SET total = 5")
 
     shop.attach(session, orders, refresh=True)
 
@@ -67,7 +60,7 @@ def test_an_attached_argument_is_brought_up_to_date(
     """The session's own changes stay; nothing is flushed by that."""
     person = session.get_one(Person, 1)
     person.email = "mine"
-    write(shop, "UPDATE person SET name = 'newer', email = 'newer'")
+    shop.write("UPDATE person SET name = 'newer', email = 'newer'")
 
     shop.attach(session, person, refresh=True)
     assert (person.name, person.email) == ("newer", "mine")
@@ -81,7 +74,7 @@ def test_an_attached_argument_is_brought_up_to_date(
 def test_composite_keys_are_refreshed(shop: Shop, session: Session) -> None:
     """By all of their columns."""
     account = shop.load(Account, ("x", 1))
-    write(shop, "UPDATE account SET balance = 7, version = 9")
+    shop.write("UPDATE account SET balance = 7, version = 9")
 
     shop.attach(session, account, refresh=True)
     assert (account.balance, account.version) == (7, 9)
@@ -93,7 +86,7 @@ def test_related_instances_follow_the_fresh_rows(shop: Shop, session: Session) -
     order = shop.load(Order, 1, selectinload(Order.person).selectinload(Person.orders))
     person = order.person
     assert person is not None
-    write(shop, "UPDATE orders SET person_id = 2 WHERE id = 1")
+    shop.write("UPDATE orders SET person_id = 2 WHERE id = 1")
 
     shop.attach(session, order, refresh=True)
 
@@ -122,7 +115,7 @@ def test_changes_survive_a_refresh(shop: Shop, session: Session, rows: Rows) -> 
     """What was not changed is up to date, and only what was is written."""
     person = shop.load(Person, 1)
     person.email = "mine"
-    write(shop, "UPDATE person SET name = 'newer'")
+    shop.write("UPDATE person SET name = 'newer'")
 
     shop.attach(session, person, refresh=True)
     assert (person.name, person.email) == ("newer", "mine")
@@ -142,7 +135,7 @@ def test_a_change_that_somebody_else_made_too_is_a_conflict(
     """The fresh row is the session's side."""
     person = shop.load(Person, 1)
     person.name = "mine"
-    write(shop, "UPDATE person SET name = 'newer'")
+    shop.write("UPDATE person SET name = 'newer'")
 
     if conflict == "raise":
         with pytest.raises(ReattachConflictError, match="name was changed"):
@@ -165,7 +158,7 @@ def test_a_reference_that_somebody_else_changed_too_is_a_conflict(
     """By its foreign key."""
     order = shop.load(Order, 1, selectinload(Order.person))
     order.person = shop.load(Person, 2)
-    write(shop, "UPDATE orders SET person_id = NULL")
+    shop.write("UPDATE orders SET person_id = NULL")
 
     if conflict == "raise":
         with pytest.raises(ReattachConflictError, match="person was changed"):
@@ -183,7 +176,7 @@ def test_the_same_change_by_somebody_else_is_none(shop: Shop, session: Session) 
     person, blind = shop.load(Person, 1), shop.load(Person, 2)
     person.name = "newer"
     blind.email = "mine"
-    write(shop, "UPDATE person SET name = 'newer'")
+    shop.write("UPDATE person SET name = 'newer'")
 
     shop.attach(session, [person, blind], refresh=True)
     shop.sql.clear()
@@ -197,7 +190,7 @@ def test_a_changed_argument_of_an_old_version_is_stale(shop: Shop, session: Sess
     """A fresh version must not let an old change pass."""
     account = shop.load(Account, ("x", 1))
     account.balance = 0
-    write(shop, "UPDATE account SET version = 2")
+    shop.write("UPDATE account SET version = 2")
 
     with pytest.raises(StaleDataError):
         shop.attach(session, account, refresh=True)
@@ -209,7 +202,7 @@ def test_a_replaced_argument_is_compared_with_the_fresh_row(shop: Shop, session:
     """What the session had loaded is out of date itself."""
     person, own = shop.load(Person, 1), session.get_one(Person, 1)
     person.name = "mine"
-    write(shop, "UPDATE person SET name = 'newer'")
+    shop.write("UPDATE person SET name = 'newer'")
 
     with pytest.raises(ReattachConflictError):
         shop.attach(session, person, refresh=True)
@@ -224,7 +217,7 @@ def test_a_copy_is_brought_up_to_date(shop: Shop, session: Session) -> None:
     with shop.session() as other:
         foreign = other.get_one(Person, 1)
         other.commit()
-        write(shop, "UPDATE person SET name = 'newer'")
+        shop.write("UPDATE person SET name = 'newer'")
 
         assert shop.attach(session, foreign, refresh=True).name == "newer"
         assert foreign.name == "ada"
@@ -234,7 +227,7 @@ def test_a_copy_is_brought_up_to_date(shop: Shop, session: Session) -> None:
 def test_a_missing_row_is_refused(shop: Shop, session: Session) -> None:
     """Before anything is attached."""
     gone, there = shop.load(Person, 2), shop.load(Person, 1)
-    write(shop, "DELETE FROM person WHERE id = 2")
+    shop.write("DELETE FROM person WHERE id = 2")
 
     with pytest.raises(MissingRowError, match=r"^Person 2 cannot be attached: its row was deleted"):
         shop.attach(session, [there, gone], refresh=True)
@@ -253,7 +246,7 @@ def test_a_missing_row_may_be_left_out(
     gone, there = shop.load(Person, 2), shop.load(Person, 1)
     gone.name = "changed"
     own = session.get(Person, 2) if held else None
-    write(shop, "DELETE FROM person WHERE id = 2")
+    shop.write("DELETE FROM person WHERE id = 2")
 
     assert shop.attach(session, gone, refresh=True, missing="none") is None
     given = {"a": [gone, there], "b": (gone,), "c": gone}
@@ -270,7 +263,7 @@ def test_a_missing_related_row_is_no_longer_led_to(shop: Shop, session: Session)
     """It is no argument, and the collection is loaded anew."""
     person = shop.load(Person, 1, selectinload(Person.orders).selectinload(Order.person))
     gone = person.orders[0]
-    write(shop, "DELETE FROM orders WHERE id = 1")
+    shop.write("DELETE FROM orders WHERE id = 1")
 
     shop.attach(session, person, refresh=True)
 
@@ -287,7 +280,7 @@ def test_a_missing_related_row_with_changes_is_refused(
     person = shop.load(Person, 1, selectinload(Person.orders))
     person.orders[0].total = 99
     own = session.get(Order, 1) if held else None
-    write(shop, "DELETE FROM orders WHERE id = 1")
+    shop.write("DELETE FROM orders WHERE id = 1")
 
     with pytest.raises(MissingRowError, match=r"^Order 1 "):
         shop.attach(session, person, refresh=True)

@@ -18,7 +18,6 @@ from sqlalchemy.orm import (
 
 from flask_reqsession.reattachment import ReattachOptions, attach
 from tests.integration.reattachment.shop import Person, Shop
-from tests.integration.reattachment.test_refresh import write
 
 
 class Base(DeclarativeBase):
@@ -96,7 +95,7 @@ def test_only_what_the_foreign_key_tells_is_left_alone(
 def test_an_unchanged_collection_is_not_loaded_again(shop: Shop, session: Session) -> None:
     """The rows of its members tell that it is complete; so do those of an empty one."""
     people = [shop.load(Person, number, selectinload(Person.orders)) for number in (1, 2)]
-    write(shop, "UPDATE orders SET total = 5")
+    shop.write("UPDATE orders SET total = 5")
 
     shop.attach(session, people, refresh=True)
     assert len(shop.sql) == 2
@@ -118,7 +117,7 @@ def test_a_changed_collection_is_loaded_anew(
 ) -> None:
     """Members may have come, gone, or moved."""
     people = [shop.load(Person, number, selectinload(Person.orders)) for number in (1, 2)]
-    write(shop, sql)
+    shop.write(sql)
 
     shop.attach(session, people, refresh=True)
     assert len(shop.sql) == 2
@@ -131,7 +130,7 @@ def test_a_copys_collection_goes_without_rows_that_are_gone(shop: Shop, session:
     with shop.session() as other:
         foreign = other.get_one(Person, 1, options=[selectinload(Person.orders)])
         other.commit()
-        write(shop, "DELETE FROM orders WHERE id = 1")
+        shop.write("DELETE FROM orders WHERE id = 1")
 
         copy = shop.attach(session, foreign, refresh=True)
 
