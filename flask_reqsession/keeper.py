@@ -299,7 +299,7 @@ class UnitKeeper:
         return unit if unit is not None and unit.began_in(context) and unit.is_mine else None
 
     async def end_coroutine(self, error: BaseException | None) -> None:
-        """Close what an async view opened in its event loop."""
+        """Close what an async view opened in its event loop, and tell of what that loses."""
         unit, context = self.peek(), request_context(None)
         if unit is not None and unit.is_mine:
             losses: list[str] = []

@@ -136,7 +136,7 @@ class CallPlan:
         )
         if injection is not None:
             opener = port.open_async if isinstance(port, AsyncSessionPort) else port.open
-            if not kwargs and len(args) == injection.position:
+            if not kwargs and len(args) == injection.position:  # the usual call, written out
                 args = (*args, opener())
             else:
                 args, kwargs = injection.complete(opener, args, kwargs)

@@ -95,7 +95,7 @@ class Unit:
         if port.has_written:
             self.written.add(port.bind)
         opened = self.opened
-        if opened and opened[-1] is port:
+        if opened and opened[-1] is port:  # nearly always: nobody has to look for it
             opened.pop()
         elif port in opened:
             opened.remove(port)

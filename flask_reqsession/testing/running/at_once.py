@@ -25,7 +25,10 @@ def at_once(coroutine: Coroutine[Any, Any, None]) -> None:
     except StopIteration:
         return
     coroutine.close()
-    raise RuntimeError("A coroutine waited that was to be run without an event loop.")
+    raise RuntimeError(
+        "A coroutine waited that was to be run without an event loop. Run it in one, by "
+        "asyncio.run()."
+    )
 
 
 class AtOnce(AbstractAsyncContextManager[T, None]):
@@ -46,7 +49,7 @@ class AtOnce(AbstractAsyncContextManager[T, None]):
         self._inner.__exit__(kind, error, traceback)
 
 
-class Steps(AbstractAsyncContextManager["Steps", None], AsyncIterator[None]):
+class AtOnceGenerator(AbstractAsyncContextManager["AtOnceGenerator", None], AsyncIterator[None]):
     """A generator that is written as an async one, and closed at the end of the block."""
 
     def __init__(self, generator: Generator[None]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from flask_reqsession.testing.programs import Program
 from flask_reqsession.testing.running.answers import returned
-from flask_reqsession.testing.running.at_once import AtOnce, Steps, at_once
+from flask_reqsession.testing.running.at_once import AtOnce, AtOnceGenerator, at_once
 from flask_reqsession.testing.running.runner import Runner
 from flask_reqsession.testing.steps import Call, Generate, Register
 
@@ -72,7 +72,7 @@ class SyncRunner(Runner[Session]):
             yield
             at_once(self._body(session, step.rest))
 
-        return Steps(self._decorated(function, step.name, step.options)())
+        return AtOnceGenerator(self._decorated(function, step.name, step.options)())
 
     def _block(self, options: ScopeOptions) -> AbstractAsyncContextManager[Session]:
         return AtOnce(self._manager.session_scope(**options))
