@@ -33,6 +33,26 @@ class Row(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
+NAMES: dict[str, Any] = {
+    **vars(flask_reqsession),
+    **TROUBLES,
+    "abort": abort,
+    "redirect": redirect,
+    "Response": Response,
+    "default_exceptions": default_exceptions,
+    "Conflict": Conflict,
+    "HTTPException": HTTPException,
+    "defaultdict": defaultdict,
+    "count": count,
+    "Row": Row,
+    "insert": insert,
+    "select": select,
+    "closing": closing,
+    "print": lambda *_: None,
+}
+"""What the printed code takes for granted, but for the manager and its app."""
+
+
 def kind_of(error: BaseException) -> str:
     """Return what the model calls ``error``."""
     if isinstance(error, HTTPException):
@@ -54,24 +74,6 @@ def test_the_printed_code_does_what_the_program_does(sqlite_file_url: str) -> No
     """The same rows are there at the end, and the same exception reaches the caller."""
     manager = RequestScopedSessionManager(sqlite_file_url)
     Base.metadata.create_all(manager.databases.engine())
-    names: dict[str, Any] = {
-        **vars(flask_reqsession),
-        **TROUBLES,
-        "manager": manager,
-        "abort": abort,
-        "redirect": redirect,
-        "Response": Response,
-        "default_exceptions": default_exceptions,
-        "Conflict": Conflict,
-        "HTTPException": HTTPException,
-        "defaultdict": defaultdict,
-        "count": count,
-        "Row": Row,
-        "insert": insert,
-        "select": select,
-        "closing": closing,
-        "print": lambda *_: None,
-    }
 
     @example(Program("unit", (Abort(409, 1),)))
     @settings(max_examples=200)
@@ -84,7 +86,8 @@ def test_the_printed_code_does_what_the_program_does(sqlite_file_url: str) -> No
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SQLAlchemy's, about the mistakes of the program
             try:
-                exec(repr(program), {**names, "app": app_of(manager)})  # noqa: S102 - the claim
+                names = {**NAMES, "manager": manager, "app": app_of(manager)}
+                exec(repr(program), names)  # noqa: S102 - the claim
             except BaseException as error:  # noqa: BLE001 - a program may raise anything
                 kind = kind_of(error)
         expected = predict(program)

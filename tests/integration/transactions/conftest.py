@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -31,7 +31,12 @@ def make_world(kind: str, url: str) -> World:
     """Return a world on the database at ``url``."""
     if kind == "async":
         return AsyncWorld(url, async_url_of(url))
-    return AwaitedWorld(url) if kind == "awaited" else SyncWorld(url)
+    kinds: dict[str, Callable[[str], World]] = {
+        "sync": SyncWorld,
+        "awaited": AwaitedWorld,
+        "both": BothWorld,
+    }
+    return kinds[kind](url)
 
 
 @pytest.fixture(params=["sync", "async", "awaited"])

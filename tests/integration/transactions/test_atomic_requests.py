@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from flask_reqsession import (
     transactional,
 )
 from tests.integration.transactions.conftest import make_world
-from tests.integration.transactions.foreign_decorators import hiding, passing
+from tests.integration.transactions.foreign_decorators import either, hiding, passing
 from tests.integration.transactions.worlds import AsyncWorld, Note, SyncWorld, World
-from tests.servers.connections import async_url_of, rows_of
+from tests.servers.connections import async_url_of
 
 KEY = "REQSESSION_ATOMIC_REQUESTS"
 
@@ -595,16 +595,6 @@ def test_a_body_that_would_run_after_the_commit_is_refused(
 # -- async views ----------------------------------------------------------------------------------
 
 
-def either(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate views of both colours, as Flask's extensions do."""
-
-    @functools.wraps(view)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return current_app.ensure_sync(view)(*args, **kwargs)
-
-    return wrapper
-
-
 @pytest.fixture(params=["async", "awaited"])
 def atomic_world(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[World]:
     """Give a world whose coroutines have an AsyncSession, or a Session."""
@@ -612,11 +602,6 @@ def atomic_world(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterat
     yield world
     world.manager.databases.dispose()
     assert world.conversation.held == 0
-
-
-def kept(world: World) -> list[object]:
-    """Return what a second connection sees; it may be asked outside of an event loop."""
-    return [text for (text,) in rows_of(world.url, "SELECT text FROM note ORDER BY id")]
 
 
 @pytest.mark.rule("T40", "T50")
@@ -652,7 +637,7 @@ def test_an_async_view_has_the_scope_of_its_session(
     assert client.get("/").status_code == status
     if not commits:
         assert client.get("/").status_code == status
-    assert kept(atomic_world) == (["x"] if commits else [])
+    assert atomic_world.kept() == (["x"] if commits else [])
 
 
 @pytest.mark.rule("T40", "T45", "T50")
@@ -682,7 +667,7 @@ def test_an_async_view_keeps_its_own(atomic_world: World) -> None:
 
     client = app.test_client()
     assert client.get("/own").status_code == client.get("/exempt").status_code == 409
-    assert kept(atomic_world) == ["own"]
+    assert atomic_world.kept() == ["own"]
 
 
 @pytest.mark.rule("T40", "T50")

@@ -18,9 +18,9 @@ from flask_reqsession import (
     UncommittedChangesWarning,
     UnexpectedRollbackError,
 )
+from tests.integration.transactions.conftest import make_world
 from tests.integration.transactions.foreign_decorators import hiding
 from tests.integration.transactions.worlds import (
-    AsyncWorld,
     AwaitedWorld,
     BothWorld,
     Note,
@@ -54,17 +54,10 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def make(kind: str, url: str) -> World:
-    """Return a world whose manager has sources of one colour, or of both."""
-    if kind == "async only":
-        return AsyncWorld(url, async_url_of(url))
-    return AwaitedWorld(url) if kind == "sync only" else BothWorld(url)
-
-
-@pytest.fixture(params=["sync only", "async only", "both"])
+@pytest.fixture(params=["awaited", "async", "both"])
 def any_world(request: pytest.FixtureRequest, sqlite_file_url: str) -> Iterator[World]:
-    """Give a world of each kind."""
-    world = make(request.param, sqlite_file_url)
+    """Give a world of coroutines whose manager has sources of one colour, or of both."""
+    world = make_world(request.param, sqlite_file_url)
     yield world
     world.manager.databases.dispose()
     assert world.conversation.held == 0

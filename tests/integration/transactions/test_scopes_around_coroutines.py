@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, current_app
+from flask import Flask
 from flask.views import MethodView, View
 
 from flask_reqsession import (
@@ -16,19 +14,9 @@ from flask_reqsession import (
     PropagationError,
     RequestScopedSessionManager,
 )
-from tests.integration.transactions.foreign_decorators import passing
+from tests.integration.transactions.foreign_decorators import either, passing
 from tests.integration.transactions.worlds import SyncWorld, World
 from tests.servers.connections import async_url_of
-
-
-def either(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate functions of both colours, as Flask's extensions do."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return current_app.ensure_sync(function)(*args, **kwargs)
-
-    return wrapper
 
 
 @pytest.mark.rule("T12")
