@@ -36,8 +36,8 @@ class PropagationError(ReqSessionError):
 class UnexpectedRollbackError(ReqSessionError):
     """Tell that a scope returned normally but its work was rolled back.
 
-    A call that had joined the scope failed, and the outer code swallowed the exception. That
-    exception is the ``__cause__``.
+    The ``__cause__`` tells why. Most often it is the exception of a call that had joined the scope
+    and failed, which the outer code swallowed.
     """
 
     code = "unexpected-rollback"

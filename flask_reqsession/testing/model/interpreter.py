@@ -67,7 +67,7 @@ class Interpreter:
                 self._body(program.body)
         except Thrown as thrown:
             error = thrown.raised
-        # Of a decorated view nobody looks: the session may be broken where it runs without a scope.
+        # After a decorated view nobody looks: one without a scope may leave the session broken.
         is_looked_at = stage.session is not None and program.view.options is None
         usable = not (is_looked_at and stage.current.is_broken)
         rows, events = frozenset(stage.committed), tuple(stage.events)
