@@ -126,10 +126,8 @@ def test_attached_arguments_cost_two_calls_however_many(notebook: Notebook) -> N
     with notebook.app.test_request_context(), notebook.manager.session_scope() as session:
         notes = [Note(text=str(number)) for number in range(100)]
         session.add_all(notes)
-        one, all_of_them = (
-            calls_in(lambda: decorated(notes[0])),
-            calls_in(lambda: decorated(*notes)),
-        )
+        one = calls_in(lambda: decorated(notes[0]))
+        all_of_them = calls_in(lambda: decorated(*notes))
 
     assert one.ours == all_of_them.ours == 3, "the stand-in, and two"
 
