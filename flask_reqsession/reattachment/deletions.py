@@ -48,7 +48,7 @@ class DeletedRows:
     def _row_deleted(self, session: Session, state: InstanceState[object]) -> None:
         if session.hash_key not in self.sessions:
             self.sessions.add(session.hash_key)
-            weakref.finalize(session, self.sessions.discard, session.hash_key).atexit = False
+            weakref.finalize(session, self.sessions.discard, session.hash_key)
             # Only now: few sessions delete, and all of them commit and insert.
             event.listen(session, "pending_to_persistent", self._row_inserted, raw=True)
             event.listen(session, "after_commit", self._committed)

@@ -21,7 +21,7 @@ from flask_reqsession.reattachment.writing import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.orm import RelationshipProperty
+    from sqlalchemy.orm import InstanceState, RelationshipProperty
 
 
 class Recall:
@@ -33,18 +33,20 @@ class Recall:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: list[Snapshot] | None = None
+        self._kept: dict[InstanceState[object], Snapshot] = {}
 
     def keep(self, instances: Iterable[object]) -> None:
         """Remember instances as they are before they are attached for the first time."""
-        if self._kept is None:
-            self._kept = [Snapshot(instance) for instance in instances]
+        for instance in instances:
+            # For some of them, an earlier attempt may have had the session's own instance.
+            if (state := instance_state(instance)) not in self._kept:
+                self._kept[state] = Snapshot(instance)
 
     def restore(self) -> None:
         """Before another attempt, take them out of the session and undo what became of them."""
-        for snapshot in self._kept or ():
+        for snapshot in self._kept.values():
             snapshot.detach()
-        for snapshot in self._kept or ():
+        for snapshot in self._kept.values():
             snapshot.restore()
 
 
@@ -56,21 +58,12 @@ class Snapshot:
     def __init__(self, instance: object) -> None:
         state, loaded = instance_state(instance), instance_dict(instance)
         self._instance = instance
-        self._loaded: dict[str, object] = {}
-        for attribute in state.mapper.attrs:
-            name = attribute.key
-            if name in loaded and name not in state.mapper.relationships:
-                value = loaded[name]
-                self._loaded[name] = (
-                    copy.deepcopy(value) if isinstance(value, MutableBase) else value
-                )
-        for relationship in state.mapper.relationships:
-            if relationship.key in loaded:
-                self._loaded[relationship.key] = _contents(instance, relationship)
-        self._committed: dict[str, object] = {
-            name: [*cast("list[object]", base)] if isinstance(base, list) else base
-            for name, base in state.committed_state.items()
+        self._loaded: dict[str, object] = {
+            attribute.key: _contents(instance, attribute.key)
+            for attribute in state.mapper.attrs
+            if attribute.key in loaded
         }
+        self._committed: dict[str, object] = {**state.committed_state}
 
     def detach(self) -> None:
         """Take the instance out of its session, if it is in one."""
@@ -115,9 +108,12 @@ class Snapshot:
         refill(collection_adapter(instance_dict(instance)[name]), cast("list[object]", contents))
 
 
-def _contents(instance: object, relationship: RelationshipProperty[object]) -> object:
-    """Return what a relationship leads to; of a collection that is never loaded its changes."""
-    value: Any = instance_dict(instance)[relationship.key]
+def _contents(instance: object, name: str) -> object:
+    """Return what an attribute has; of a collection that is never loaded its changes."""
+    value: Any = instance_dict(instance)[name]
+    relationship = instance_state(instance).mapper.relationships.get(name)
+    if relationship is None:
+        return copy.deepcopy(value) if isinstance(value, MutableBase) else value
     if is_never_loaded(relationship):
-        return history_of(instance, relationship.key)
+        return history_of(instance, name)
     return list(collection_adapter(value)) if relationship.uselist else value

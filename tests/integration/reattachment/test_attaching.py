@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from inspect import Parameter, Signature
 
@@ -512,6 +513,21 @@ def test_nothing_is_remembered_of_a_session_that_is_gone(shop: Shop) -> None:
     gc.collect()
 
     assert shop.memory.deleted.sessions == set()
+
+
+@pytest.mark.rule("R7", "R13")
+def test_a_session_is_watched_once_however_many_rows_it_deletes(
+    shop: Shop, session: Session
+) -> None:
+    """A session that lives long does not grow by what it has deleted."""
+    watchers: list[int] = []
+    for number in (1, 2):
+        session.delete(session.get_one(Order, number))
+        session.flush()
+        watchers.append(weakref.getweakrefcount(session))
+
+    assert shop.memory.deleted.sessions == {session.hash_key}
+    assert watchers[0] == watchers[1]
 
 
 @pytest.mark.rule("R7")

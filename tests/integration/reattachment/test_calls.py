@@ -263,3 +263,60 @@ def test_what_a_refresh_expires_can_be_read_in_both_colours(colour: Colour, shop
         return colour.manager.reattach_args(refresh=True)(body)
 
     assert colour.call(read, decorated, folder, person) == ["bob", [2], [1, 2, 7]]
+
+
+@pytest.mark.rule("R12", "R5")
+def test_an_argument_that_only_a_later_attempt_attaches_keeps_its_changes(
+    shop: Shop, rows: Rows
+) -> None:
+    """The first attempt had the session's instance, which is gone by then."""
+    manager = RequestScopedSessionManager(shop.url)
+    person = shop.load(Person, 1)
+    person.name = "eve"
+    held: list[Person] = []
+    seen: list[tuple[bool, str]] = []
+
+    @manager.transactional(retry=RETRY)
+    @manager.reattach_args
+    def save(given: Person) -> None:
+        seen.append((given is person, given.name))
+        held.clear()
+        manager.session.flush()
+        if len(seen) < 3:
+            raise TransientError
+
+    with manager.unit_of_work():
+        held.append(manager.session.get_one(Person, 1))
+        manager.session.rollback()
+        save(person)
+
+    manager.databases.dispose()
+    assert seen == [(False, "eve"), (True, "eve"), (True, "eve")]
+    assert rows(shop.url, "SELECT name FROM person WHERE id = 1") == [("eve",)]
+
+
+@pytest.mark.rule("R12", "R7")
+def test_an_unsaved_member_is_new_in_every_attempt(shop: Shop, rows: Rows) -> None:
+    """Without the key that a failed attempt gave to it, or anything else of that."""
+    manager = RequestScopedSessionManager(shop.url)
+    person = shop.load(Person, 2, selectinload(Person.orders))
+    person.orders.append(order := Order())
+    seen: list[tuple[object, ...]] = []
+
+    @manager.transactional(retry=RETRY)
+    @manager.reattach_args
+    def save(person: Person) -> None:
+        seen.append((sorted(vars(order)), order.id, order.total))
+        order.total = len(seen)
+        manager.session.flush()
+        if len(seen) < 3:
+            manager.session.add(Order(total=0))
+            manager.session.flush()
+            order.total = -1
+            raise TransientError
+
+    save(person)
+
+    manager.databases.dispose()
+    assert seen == [(["_sa_instance_state", "person"], None, None)] * 3
+    assert rows(shop.url, "SELECT total FROM orders WHERE person_id = 2") == [(3,)]

@@ -168,6 +168,19 @@ def test_a_child_that_both_sides_have_moved_alike_is_no_conflict(
     assert rows(library.url, "SELECT id, shelf_id FROM book ORDER BY id") == [(1, 1), (2, 3)]
 
 
+@pytest.mark.rule("R5")
+def test_a_childs_own_key_is_no_other_side(library: Library, rows: Rows) -> None:
+    """It came with the collection, which SQLAlchemy prefers to a key that was set by hand."""
+    argument = library.moved()
+    argument.books[0].shelf_id = 3
+    with library.session() as session:
+        own = library.shelf(session, 1)
+        assert attach(session, argument) is own
+        session.commit()
+
+    assert library.on(rows) == 1
+
+
 @pytest.mark.rule("R5", "R9")
 @pytest.mark.parametrize("there", [1, 3])
 def test_a_child_that_somebody_else_has_moved_is_a_conflict_of_a_refresh(

@@ -18,7 +18,9 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
+from flask_reqsession import RequestScopedSessionManager, Retry
 from flask_reqsession.reattachment import attach
+from tests.never import never
 from tests.servers.connections import Rows
 
 T = TypeVar("T")
@@ -44,6 +46,16 @@ class Level(Mutable):
         """Change it."""
         self.height += height
         self.changed()
+
+
+class Unique(str):
+    """A text that is not to be copied."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, _memo: object) -> Unique:
+        """Fail."""
+        return never(self)
 
 
 class LevelType(TypeDecorator[Level]):
@@ -254,3 +266,28 @@ def test_a_reference_is_written_once_for_both_of_its_sides(store: Store, rows: R
 
     assert (len(heard), {*heard}) == (2, {*own})
     assert rows(store.url, "SELECT id, box_id FROM lid ORDER BY id") == [(1, None), (2, 1)]
+
+
+@pytest.mark.rule("R12")
+def test_each_attempt_has_mutable_values_as_they_were(store: Store, rows: Rows) -> None:
+    """Whatever a failed attempt did inside of them; what nobody follows is the very same value."""
+    manager = RequestScopedSessionManager(store.url)
+    box, item = store.detached(), store.load(Item, 4)
+    box.level.raise_by(1)
+    item.name = name = Unique("cube")
+    seen: list[tuple[int, bool]] = []
+
+    @manager.transactional(retry=Retry(attempts=3, on=LookupError, initial=0, maximum=0))
+    @manager.reattach_args
+    def climb(box: Box, item: Item) -> None:
+        seen.append((box.level.height, item.name is name))
+        box.level.raise_by(10)
+        manager.session.flush()
+        if len(seen) < 3:
+            raise LookupError
+
+    climb(box, item)
+
+    manager.databases.dispose()
+    assert seen == [(6, True)] * 3
+    assert rows(store.url, "SELECT level FROM box") == [(16,)]
