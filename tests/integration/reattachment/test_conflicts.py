@@ -291,28 +291,6 @@ def test_whose_reference_counts_holds_for_both_sides_of_a_relationship(
 
 
 @pytest.mark.rule("R5")
-@pytest.mark.parametrize("loaded", [False, True])
-def test_a_parent_that_loses_a_child_to_the_argument_need_not_have_loaded_it(
-    shop: Shop, session: Session, rows: Rows, *, loaded: bool
-) -> None:
-    """What waited for its collection is taken back with the reference, without SQL."""
-    shop.write("INSERT INTO person (id, name, email) VALUES (3, 'eve', '')")
-    person = shop.load(Person, 2, selectinload(Person.orders))
-    person.orders.append(shop.load(Order, 1, selectinload(Order.person)))
-    own, options = session.get_one(Order, 1), [selectinload(Person.orders)] * loaded
-    rival = session.get_one(Person, 3, options=options)
-    own.person = rival
-    session.get_one(Person, 2)
-    shop.sql.clear()
-
-    shop.attach(session, person, conflict="argument")
-    assert shop.sql == []
-    session.commit()
-
-    assert rows(shop.url, "SELECT person_id FROM orders WHERE id = 1") == [(2,)]
-
-
-@pytest.mark.rule("R5")
 def test_whose_reference_counts_holds_for_a_collection_that_is_never_loaded(
     shop: Shop, session: Session, rows: Rows
 ) -> None:
