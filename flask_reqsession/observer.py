@@ -23,6 +23,7 @@ from flask_reqsession.enforcement import Enforcement
 from flask_reqsession.errors import ManualCommitError
 from flask_reqsession.loops import keep_to_loops
 from flask_reqsession.reattachment import Memory
+from flask_reqsession.replicas import PRIMARY_BIND, REPLICA_BIND
 from flask_reqsession.sessions import RequestSession
 from flask_reqsession.statements import WRITES_BY_START, ends_transaction, writes
 
@@ -78,6 +79,7 @@ class Observer:
         self.allows_many_writers: bool = False
         self._is_connecting = is_connecting
         self._by_session: dict[Session, Port] = {}
+        self.memory.bind_of = partial(_bind_of, self._by_session)
         self._by_connection: dict[Connection, Port] = {}
         self._enforcement = Enforcement(self._by_session)
         self._failures: weakref.WeakSet[BaseException] = weakref.WeakSet()
@@ -293,6 +295,14 @@ class Observer:
             # Else the pool would get the connection back before Session.rollback() raises.
             context.is_disconnect = True
             context.invalidate_pool_on_disconnect = False
+
+
+def _bind_of(ports: dict[Session, Port], session: Session) -> str | None:
+    """Return the bind of a session, the primary's for its replica; None of one that is others'."""
+    port = ports.get(session)
+    if port is None:
+        return None
+    return PRIMARY_BIND if port.bind == REPLICA_BIND else port.bind
 
 
 def _refusal_in(scope: Scope) -> ManualCommitError | None:

@@ -22,6 +22,7 @@ from flask_reqsession.reattachment.standing import (
     FREE,
     GONE,
     KEEP,
+    OF_OTHER_BIND,
     REFUSE,
     TRANSIENT,
     standing_of,
@@ -107,6 +108,7 @@ class Survey:
 
     __slots__ = (
         "_abort",
+        "_bind_of",
         "_claims",
         "_decisions",
         "_deleted",
@@ -122,6 +124,7 @@ class Survey:
         self._options = options
         self._graph = memory.graph
         self._abort = memory.abort
+        self._bind_of = memory.bind_of
         deleted = memory.deleted
         self._deleted = deleted if session.hash_key in deleted.sessions else None
         self._decisions = Decisions([])
@@ -161,6 +164,9 @@ class Survey:
         if self._decisions.targets.get(state) is not None:
             return KEEP
         standing, holder = standing_of(instance, state, self._session, self._claims, self._deleted)
+        binds = self._binds(state) if standing in FOREIGNERS else ()
+        if len(binds) > 1:
+            standing = OF_OTHER_BIND
         step = self._step(instance, standing, holder, place)
         if step is ATTACH:
             self._attach(instance, state, place)
@@ -169,12 +175,17 @@ class Survey:
         elif standing is GONE and loaded_by is None and self._options.missing != "raise":
             self._leave_out(state)
         elif step is REFUSE:
-            raise refusal(instance, standing, place, loaded_by)
+            raise refusal(instance, standing, place, loaded_by, binds)
         elif step is not KEEP:
             self._decisions.targets[state] = holder
             if standing not in FOREIGNERS:
                 self._stack.append((instance, place, False))
         return step
+
+    def _binds(self, state: InstanceState[object]) -> tuple[str, ...]:
+        """Return the bind of an instance's live session, and that of this one if it differs."""
+        theirs, ours = self._bind_of(cast("Session", state.session)), self._bind_of(self._session)
+        return tuple(dict.fromkeys(bind for bind in (theirs, ours) if bind is not None))
 
     def _leave_out(self, state: InstanceState[object]) -> None:
         if self._options.missing == "404":

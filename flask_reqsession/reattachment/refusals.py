@@ -16,7 +16,7 @@ from flask_reqsession.errors import (
     ReattachConflictError,
     ReattachError,
 )
-from flask_reqsession.reattachment.standing import FOREIGN_NEW, GONE, Standing
+from flask_reqsession.reattachment.standing import FOREIGN_NEW, GONE, OF_OTHER_BIND, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +34,12 @@ def refusal(
     standing: Standing,
     place: Place,
     loaded_by: RelationshipProperty[object] | None = None,
+    binds: tuple[str, ...] = (),
 ) -> ReattachError:
     """Return the error for an instance that cannot be attached.
 
-    ``loaded_by`` is the relationship that leads to it; None for an argument itself.
+    ``loaded_by`` is the relationship that leads to it; None for an argument itself. ``binds`` are
+    those of its session and of this one, where they differ.
     """
     state = instance_state(instance)
     refused = f"{_row(state)}{_via(loaded_by)} cannot be attached{_words(place)}"
@@ -45,6 +47,13 @@ def refusal(
         return MissingRowError(
             f"{refused}: its row was deleted. Do not pass it on after the delete; "
             f"to have such a row again, add a new {state.class_.__name__}."
+        )
+    if standing is OF_OTHER_BIND:
+        theirs, ours = binds
+        return ForeignInstanceError(
+            f"{refused}: it belongs to an open session of bind {theirs!r}, and this session is of "
+            f"bind {ours!r}, which is another database. Pass bind={theirs!r} to what attaches it, "
+            "or load the row with this session."
         )
     if standing is FOREIGN_NEW:
         return ForeignInstanceError(

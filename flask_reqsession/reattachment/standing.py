@@ -50,6 +50,7 @@ class Standing(Enum):
     FOREIGN = "in another live session, and this one has no instance of its row", COPY, REFUSE
     FOREIGN_TAKEN = "in another live session, and this one has an instance, too", SUBSTITUTE, REFUSE
     FOREIGN_NEW = "never saved, and in another live session", REFUSE, REFUSE
+    OF_OTHER_BIND = "in a live session of another bind, which is another database", REFUSE, REFUSE
     GONE = "its row was deleted", REFUSE, REFUSE
 
     def __init__(self, meaning: str, unchanged: Step, changed: Step) -> None:
@@ -65,6 +66,7 @@ TAKEN: Final = Standing.TAKEN
 FOREIGN: Final = Standing.FOREIGN
 FOREIGN_TAKEN: Final = Standing.FOREIGN_TAKEN
 FOREIGN_NEW: Final = Standing.FOREIGN_NEW
+OF_OTHER_BIND: Final = Standing.OF_OTHER_BIND
 GONE: Final = Standing.GONE
 
 FOREIGNERS: Final = frozenset({FOREIGN, FOREIGN_TAKEN, FOREIGN_NEW})
