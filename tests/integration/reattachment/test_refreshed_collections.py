@@ -10,6 +10,7 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    attribute_keyed_dict,
     mapped_column,
     relationship,
     selectinload,
@@ -17,7 +18,7 @@ from sqlalchemy.orm import (
 )
 
 from flask_reqsession.reattachment import ReattachOptions, attach
-from tests.integration.reattachment.shop import Person, Shop
+from tests.integration.reattachment.shop import Folder, Note, Person, Shop
 
 
 class Base(DeclarativeBase):
@@ -32,6 +33,9 @@ class Team(Base):
     code: Mapped[str | None] = mapped_column(unique=True)
     members: Mapped[list[Member]] = relationship(back_populates="team")
     ordered: Mapped[list[Member]] = relationship(order_by="Member.name", viewonly=True)
+    named: Mapped[dict[str, Member]] = relationship(
+        collection_class=attribute_keyed_dict("name"), viewonly=True
+    )
     adults: Mapped[list[Member]] = relationship(
         primaryjoin="and_(Member.team_code == Team.code, Member.age >= 18)", viewonly=True
     )
@@ -46,6 +50,15 @@ class Member(Base):
     age: Mapped[int]
     team_code: Mapped[str | None] = mapped_column(ForeignKey("team.code"))
     team: Mapped[Team | None] = relationship(back_populates="members")
+    locker: Mapped[Locker | None] = relationship()
+
+
+class Locker(Base):
+    """Of one member."""
+
+    __tablename__ = "locker"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    member_id: Mapped[int | None] = mapped_column(ForeignKey("member.id"))
 
 
 @pytest.fixture
@@ -60,7 +73,7 @@ def make(sqlite_file_url: str) -> Iterator[sessionmaker[Session]]:
             [
                 Member(id=1, name="ada", age=30, team_code="x"),
                 Member(id=2, name="bob", age=20, team_code="x"),
-                Member(id=3, name="eve", age=20),
+                Member(id=3, name="eve", age=20, locker=Locker(id=1)),
             ]
         )
     yield make
@@ -89,6 +102,46 @@ def test_only_what_the_foreign_key_tells_is_left_alone(
         numbers = [member.id for member in getattr(teams[0], attribute)]
         assert type(wanted)(numbers) == wanted  # type: ignore[call-arg]
         assert getattr(teams[1], attribute) == []
+
+
+@pytest.mark.rule("R9")
+def test_the_keys_of_a_collection_are_up_to_date(make: sessionmaker[Session]) -> None:
+    """Its members are still the same."""
+    with make() as session:
+        team = session.get_one(Team, 1, options=[selectinload(Team.named)])
+    with make.begin() as other:
+        other.execute(text("UPDATE member SET name = 'zoe' WHERE id = 1"))
+
+    with make() as session:
+        attach(session, team, options=ReattachOptions(refresh=True))
+        assert sorted(team.named) == ["bob", "zoe"]
+
+
+@pytest.mark.rule("R9")
+def test_what_one_row_alone_leads_to_is_loaded_anew(make: sessionmaker[Session]) -> None:
+    """Its key is in the other row, which may be another one's by now."""
+    with make() as session:
+        option = selectinload(Member.locker)
+        members = [session.get_one(Member, number, options=[option]) for number in (3, 1)]
+    with make.begin() as other:
+        other.execute(text("UPDATE locker SET member_id = 1"))
+
+    with make() as session:
+        attach(session, members, options=ReattachOptions(refresh=True))
+        assert members[0].locker is None
+        assert members[1].locker is not None
+
+
+@pytest.mark.rule("R9")
+def test_a_collection_that_is_never_loaded_is_not_read(shop: Shop, session: Session) -> None:
+    """What was added to it and flushed is in the database, as all that it has."""
+    folder = session.get_one(Folder, 1)
+    folder.notes.add(Note(id=7))
+    session.flush()
+    shop.sql.clear()
+
+    shop.attach(session, folder, refresh=True)
+    assert len(shop.sql) == 1
 
 
 @pytest.mark.rule("R9")
