@@ -258,7 +258,8 @@ def _verdict(scope: Scope, body: Outcome, *, is_judged: bool = False) -> Outcome
     if scope.paused:
         return Failed(scope.left_open())
     if scope.cause is not None:
-        return Failed(scope.unexpected_rollback())
+        raised = body.error if isinstance(body, Failed) else None
+        return Failed(scope.unexpected_rollback(raised))
     return UNANSWERED if rejects is None else None
 
 

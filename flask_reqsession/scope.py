@@ -229,13 +229,16 @@ class Scope:
             "committed."
         )
 
-    def unexpected_rollback(self) -> ReqSessionError:
-        """Tell the caller of a doomed scope that nothing of it was kept."""
+    def unexpected_rollback(self, raised: BaseException | None = None) -> ReqSessionError:
+        """Tell the caller of a doomed scope that nothing of it was kept.
+
+        ``raised`` is what leaves the body, where the scope's own rules would commit all the same.
+        """
         if isinstance(self.cause, TransactionTimeoutError):
             return self.cause
         error = UnexpectedRollbackError(
             f"Everything that {self.name} did was rolled back, and no exception told its caller: "
-            f"{self._what_happened()}"
+            f"{self._what_happened(raised)}"
         )
         error.__cause__ = self.cause
         return error
@@ -282,12 +285,25 @@ class Scope:
             "after the last one, or collect the rows first."
         )
 
-    def _what_happened(self) -> str:
+    def _what_happened(self, raised: BaseException | None) -> str:
+        cause = type(self.cause).__name__
         if not self.culprit:
-            return f"{type(self.cause).__name__}: {self.cause}"
+            return f"{cause}: {self.cause}"
+        if isinstance(self.cause, GeneratorExit):
+            return (
+                f"{self.culprit} had joined its transaction and ended with GeneratorExit, as a "
+                "generator does that is closed before its end: by a break, or by zip(). Exhaust "
+                f"it, or give {self.culprit} no_rollback_for=GeneratorExit if what it did until "
+                "then counts."
+            )
+        failed = f"{self.culprit} had joined its transaction and failed with {cause}, and that "
+        apart = f"give {self.culprit} propagation=Propagation.NESTED or REQUIRES_NEW."
+        if self.cause is raised:
+            return (
+                f"{failed}exception is one with which {self.name} commits, and {self.culprit} does "
+                f"not. Give {self.culprit} the same no_rollback_for, or {apart}"
+            )
         return (
-            f"{self.culprit} had joined its transaction and failed with "
-            f"{type(self.cause).__name__}, and that exception was swallowed. Let it propagate, "
-            f"answer it with set_rollback_only() or an error status, or give {self.culprit} "
-            "propagation=Propagation.NESTED or REQUIRES_NEW."
+            f"{failed}exception was swallowed. Let it propagate, answer it with "
+            f"set_rollback_only() or an error status, or {apart}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy.exc import IntegrityError
 
@@ -12,7 +14,7 @@ from flask_reqsession import (
     UnexpectedRollbackError,
     set_rollback_only,
 )
-from tests.integration.transactions.worlds import World
+from tests.integration.transactions.worlds import Note, SyncWorld, World
 from tests.never import never
 
 
@@ -69,6 +71,50 @@ async def test_a_swallowed_base_exception_dooms_as_well(
         await pay()
     assert caught.value.__cause__ is raised
     assert world.kept() == []
+
+
+@pytest.mark.rule("T3", "T14")
+async def test_a_failure_that_only_the_outer_commits_with_says_whose_rule_was_missing(
+    world: World,
+) -> None:
+    """It was not swallowed, but its caller would take it for a commit."""
+    error = LookupError("no such fare")
+
+    @world.transactional()
+    async def price() -> None:
+        raise error
+
+    @world.transactional(no_rollback_for=LookupError)
+    async def book() -> None:
+        await world.write("booked")
+        await price()
+
+    with pytest.raises(UnexpectedRollbackError, match="the same no_rollback_for") as caught:
+        await book()
+    assert "swallowed" not in str(caught.value)
+    assert caught.value.__cause__ is error
+    assert world.kept() == []
+
+
+@pytest.mark.rule("T3")
+async def test_a_generator_that_is_not_exhausted_says_so(sync_world: SyncWorld) -> None:
+    """Nobody wrote the exception that doomed the scope, so nobody swallowed it either."""
+    manager = sync_world.manager
+
+    @manager.transactional
+    def rows() -> Iterator[int]:
+        yield 1
+        never()
+
+    @manager.transactional
+    def first() -> int:
+        manager.session.add(Note(text="first"))
+        return next(rows())
+
+    with pytest.raises(UnexpectedRollbackError, match="closed before its end") as caught:
+        first()
+    assert "swallowed" not in str(caught.value)
+    assert sync_world.kept() == []
 
 
 @pytest.mark.rule("T3")
