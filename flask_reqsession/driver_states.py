@@ -31,7 +31,12 @@ def may_be_over(connection: Connection, driver: Any) -> bool:  # noqa: ANN401 - 
 
     ``driver`` is the connection on whose cursor SQLAlchemy wrote, as far as the cursor tells.
     """
-    return connection.dialect.name == "postgresql" or not getattr(driver, "in_transaction", True)
+    if connection.dialect.name == "postgresql":
+        return True
+    try:
+        return not getattr(driver, "in_transaction", True)
+    except Exception:  # noqa: BLE001 - the driver's own, of a connection that was closed
+        return True
 
 
 def state_of(connection: Connection, driver: Any, *, wrote: bool) -> DriverState:  # noqa: ANN401

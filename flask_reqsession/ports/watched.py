@@ -208,9 +208,16 @@ class WatchedSession(ABC):
     def refuse_to_commit_nothing(self, connection: Connection) -> None:
         """Refuse a COMMIT that would commit nothing, for what was done on the driver's connection.
 
-        :raises UnexpectedRollbackError: a statement failed on its cursor, unseen.
+        :raises UnexpectedRollbackError: a statement failed on its cursor, unseen, or it was closed.
         :raises ManualCommitError: its ``commit()`` or ``rollback()`` was called.
         """
+        if connection.closed or connection.invalidated:
+            raise UnexpectedRollbackError(
+                f"The connection of {self.guarded_scope.name} was closed or invalidated inside it, "
+                "and its transaction went with it: nothing was kept. Leave the session's "
+                "connection to the scope, and give connection-level work an engine.connect() of "
+                "its own."
+            )
         wrote = self.wrote and connection is self.writer
         state = state_of(connection, self.driver if wrote else None, wrote=wrote)
         scope = self.guarded_scope
