@@ -31,7 +31,7 @@ _NEEDING_A_SCOPE = frozenset({Propagation.SUPPORTS, Propagation.MANDATORY})
 class HookCall:
     """One call of a user's function: what to call, and on the sessions of which bind."""
 
-    __slots__ = ("_args", "_bind", "_function", "_keeper", "_kind", "_kwargs", "is_async", "name")
+    __slots__ = ("_args", "_function", "_keeper", "_kind", "_kwargs", "bind", "is_async", "name")
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class HookCall:
         **kwargs: object,
     ) -> None:
         self._args = args
-        self._bind = bind
         self._function = function
         self._keeper = keeper
         self._kind = kind
         self._kwargs = kwargs
+        self.bind: str = bind
         self.is_async: bool = colour_of(function) is Colour.ASYNC
         self.name: str = name_of(_inside(function))
 
@@ -120,15 +120,15 @@ class HookCall:
         if plan.spec.options.propagation in _NEEDING_A_SCOPE:
             return True
         here = self._keeper.find()
-        return here is not None and scope_in(here.unit, self._bind) is not None
+        return here is not None and scope_in(here.unit, self.bind) is not None
 
     def _spec(self) -> ScopeSpec:
         # NESTED: what waited for the end of a savepoint runs while the transaction goes on.
         options = TransactionOptions(
-            propagation=Propagation.NESTED, rollback_on_status=None, bind=self._bind
+            propagation=Propagation.NESTED, rollback_on_status=None, bind=self.bind
         )
         name = f"the hook {self._kind.value}({self.name})"
-        return ScopeSpec(name=name, bind=self._bind, options=options, rules=Rules(options, None))
+        return ScopeSpec(name=name, bind=self.bind, options=options, rules=Rules(options, None))
 
 
 def _inside(function: object) -> object:

@@ -28,10 +28,11 @@ class BeforeCommit(Registering):
     all is rolled back and the exception is raised from the scope. Where the transaction, or the
     savepoint in which it was registered, rolls back, it does not run.
 
-    ``bind`` chooses the database, ``manager`` (an object or a name) the manager; all other keywords
-    are the function's. In an async scope it may be a coroutine function.
+    ``bind`` chooses the scope where several binds have one, ``manager`` (an object or a name) the
+    manager; all other keywords are the function's. In an async scope it may be a coroutine
+    function.
 
-    :raises NoActiveScopeError: no scope is running.
+    :raises NoActiveScopeError: no scope is running, or it is not clear which one is meant.
     :raises ConfigurationError: the function can't be run here.
     :raises TypeError: the arguments do not fit.
 
@@ -70,9 +71,11 @@ class OnCommit(Registering):
     other hooks run, and the caller of the scope is not disturbed: the data is committed. With
     ``robust=False`` its exception is raised from the scope after all hooks have run.
 
-    ``bind`` chooses the database, ``manager`` (an object or a name) the manager; all other keywords
-    are the function's. In an async scope it may be a coroutine function.
+    ``bind`` chooses the scope where several binds have one, ``manager`` (an object or a name) the
+    manager; all other keywords are the function's. In an async scope it may be a coroutine
+    function.
 
+    :raises NoActiveScopeError: it is not clear which of several scopes is meant.
     :raises ConfigurationError: the function can't be run here.
     :raises TypeError: the arguments do not fit.
 
@@ -161,11 +164,11 @@ class OnCommit(Registering):
                 "where it has to run at once, but nobody would await it. Await it yourself, or "
                 "register it in an async scope."
             )
-        port = None if unit is None else unit.ports.get(options.bind)
+        port = None if unit is None else unit.ports.get(call.bind)
         if port is not None and (port.paused is not None or port.has_uncommitted_changes):
             call.call()
             return
-        run = call.run if _has_sessions(keeper, options.bind) else call.call
+        run = call.run if _has_sessions(keeper, call.bind) else call.call
         try:
             run()
         except Exception as error:
@@ -182,10 +185,11 @@ class OnRollback(Registering):
     savepoint, where the transaction goes on); if it fails, this is logged, and noted on the
     exception that the caller gets. With ``robust=False`` its exception is raised if no other is.
 
-    ``bind`` chooses the database, ``manager`` (an object or a name) the manager; all other keywords
-    are the function's. In an async scope it may be a coroutine function.
+    ``bind`` chooses the scope where several binds have one, ``manager`` (an object or a name) the
+    manager; all other keywords are the function's. In an async scope it may be a coroutine
+    function.
 
-    :raises NoActiveScopeError: no scope is running.
+    :raises NoActiveScopeError: no scope is running, or it is not clear which one is meant.
     :raises ConfigurationError: the function can't be run here.
     :raises TypeError: the arguments do not fit.
 
@@ -223,10 +227,11 @@ class OnCompletion(Registering):
     fails, this is logged, and noted on the exception that the caller gets, if there is one. With
     ``robust=False`` its exception is raised if no other is.
 
-    ``bind`` chooses the database, ``manager`` (an object or a name) the manager; all other keywords
-    are the function's. In an async scope it may be a coroutine function.
+    ``bind`` chooses the scope where several binds have one, ``manager`` (an object or a name) the
+    manager; all other keywords are the function's. In an async scope it may be a coroutine
+    function.
 
-    :raises NoActiveScopeError: no scope is running.
+    :raises NoActiveScopeError: no scope is running, or it is not clear which one is meant.
     :raises ConfigurationError: the function can't be run here.
     :raises TypeError: the arguments do not fit.
 

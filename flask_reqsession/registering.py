@@ -6,10 +6,10 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from flask_reqsession.colour import colour_of, name_of
-from flask_reqsession.current import scope_in
+from flask_reqsession.current import bind_meant, scope_in
 from flask_reqsession.errors import ConfigurationError, NoActiveScopeError
 from flask_reqsession.hook_calls import HookCall
-from flask_reqsession.options import DEFAULT_BIND, TransactionOutcome, transaction_options
+from flask_reqsession.options import TransactionOutcome, transaction_options
 from flask_reqsession.pending import Hook, HookKind
 from flask_reqsession.plans import Binding
 from flask_reqsession.selection import current_keeper
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 
 class Registration(NamedTuple):
-    """What is said about a registration, apart from the function and its arguments."""
+    """What is said about a registration, apart from the function and its arguments.
+
+    Without ``bind`` it is about the scope that is running when the function is registered.
+    """
 
     binding: Binding
-    bind: str
+    bind: str | None
     robust: bool
 
 
@@ -46,7 +49,7 @@ class Registering:
         *,
         robust: bool = True,
     ) -> Registration:
-        bind = DEFAULT_BIND if bind is None else transaction_options(bind=bind).bind
+        bind = None if bind is None else transaction_options(bind=bind).bind
         return Registration(self._binding.chosen(manager), bind, robust)
 
     def _register(
@@ -60,20 +63,21 @@ class Registering:
         keeper = options.binding.keeper
         if keeper is None:
             keeper = current_keeper(options.binding.manager_name)
-        call = HookCall(self._kind, keeper, options.bind, function, *args, **kwargs)
         here = keeper.find()
         unit = None if here is None else here.unit
-        scope = None if unit is None else self._scope(call, unit, options.bind)
+        bind = options.bind or bind_meant(f"{self._kind.value}({name_of(function)})", unit)
+        call = HookCall(self._kind, keeper, bind, function, *args, **kwargs)
+        scope = None if unit is None else self._scope(call, unit)
         if scope is None:
             self._without_scope(call, keeper, unit, options)
         else:
             scope.register(Hook(self._kind, call.name, call, scope, robust=options.robust))
 
-    def _scope(self, call: HookCall, unit: Unit, bind: str) -> Scope | None:
-        scope = scope_in(unit, bind)
+    def _scope(self, call: HookCall, unit: Unit) -> Scope | None:
+        scope = scope_in(unit, call.bind)
         if not call.is_async or scope is None:
             return scope
-        awaiting = scope_in(unit, bind, awaiting=True)
+        awaiting = scope_in(unit, call.bind, awaiting=True)
         if awaiting is None:
             raise ConfigurationError(
                 f"{self._kind.value}({call.name}) was called with a coroutine function in the "
@@ -83,11 +87,11 @@ class Registering:
         return awaiting
 
     def _without_scope(
-        self, call: HookCall, _keeper: UnitKeeper, _unit: Unit | None, options: Registration
+        self, call: HookCall, _keeper: UnitKeeper, _unit: Unit | None, _options: Registration
     ) -> None:
         raise NoActiveScopeError(
             f"{self._kind.value}({call.name}) needs a running transaction scope, and there is none "
-            f"for bind {options.bind!r}. Call it from a @transactional function or inside "
+            f"for bind {call.bind!r}. Call it from a @transactional function or inside "
             "session_scope()."
         )
 
