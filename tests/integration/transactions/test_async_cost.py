@@ -31,8 +31,9 @@ async def write(session: AsyncSession) -> None:
     await session.execute(WRITE)
 
 
+# Of SQLAlchemy 2.0, which takes some steps more than 2.1.
 @pytest.mark.rule("T50")
-@pytest.mark.parametrize(("work", "ours"), [(untouched, 137), (read, 228), (write, 226)])
+@pytest.mark.parametrize(("work", "ours"), [(untouched, 137), (read, 234), (write, 232)])
 def test_a_coroutine_costs_this_many_calls(
     async_world: AsyncWorld, work: Callable[[AsyncSession], Any], ours: int
 ) -> None:
