@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import event, exc
 from sqlalchemy.orm.exc import FlushError, StaleDataError
@@ -25,7 +25,13 @@ from flask_reqsession.loops import keep_to_loops
 from flask_reqsession.reattachment import Memory
 from flask_reqsession.replicas import PRIMARY_BIND, REPLICA_BIND
 from flask_reqsession.sessions import RequestSession
-from flask_reqsession.statements import WRITES_BY_START, ends_transaction, writes
+from flask_reqsession.statements import (
+    COMMITS_IMPLICITLY,
+    WRITES_BY_START,
+    committing_word,
+    ends_transaction,
+    writes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +46,15 @@ if TYPE_CHECKING:
 # An answer such as NoResultFound is none, nor is a session used wrongly, nor PendingRollbackError,
 # which repeats an earlier one.
 _FAILURES = (exc.StatementError, exc.TimeoutError, StaleDataError, FlushError)
+
+_REMOVE: Final = (
+    "Remove the call, use session.flush() to see database errors early, run the code outside the "
+    "scope, or give it manual_commit='defer' where it is not yours."
+)
+_RUN_OUTSIDE: Final = (
+    "The statement was not sent. Run it outside the scope: on a connection of an engine of your "
+    "own, or in a migration. Or give the scope manual_commit='allow'."
+)
 
 
 class Recorder(Protocol):
@@ -149,10 +164,10 @@ class Observer:
                 session.flush()  # what it writes has to be known before the first COMMIT
             self._commit_by_hand(port, "session.commit()")
 
-    def _commit_by_hand(self, port: Port, what: str) -> None:
+    def _commit_by_hand(self, port: Port, what: str, remedy: str = _REMOVE) -> None:
         scope = port.guarded_scope
         if scope.is_doomed or not port.allows_manual_end:
-            raise self._refuse(port, what)
+            raise self._refuse(port, what, remedy)
         if port.second_writer is not None:
             port.refuse_second_writer()
         scope.committed_by_hand = True
@@ -164,13 +179,11 @@ class Observer:
         if port.is_guarded and not port.allows_manual_end:
             raise port.take_refusal()
 
-    def _refuse(self, port: Port, what: str) -> ManualCommitError:
+    def _refuse(self, port: Port, what: str, remedy: str = _REMOVE) -> ManualCommitError:
         scope = port.guarded_scope
         error = ManualCommitError(
             f"{what} was called inside the scope {scope.name}, which commits or rolls back by "
-            "itself at its end. Nothing was committed, and the scope will be rolled back. Remove "
-            "the call, use session.flush() to see database errors early, run the code outside the "
-            "scope, or give it manual_commit='defer' where it is not yours."
+            f"itself at its end. Nothing was committed, and the scope will be rolled back. {remedy}"
         )
         for unit in scope.lineage():
             unit.doom(error)
@@ -252,17 +265,29 @@ class Observer:
             return
         if port.of_parent:
             raise port.refuse_child()
-        is_write = WRITES_BY_START.get(statement[:6])
-        if is_write is None:
-            if port.is_guarded and ends_transaction(statement):
-                self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
-            is_write = writes(statement)
         if port.enforced is not None:
             self._enforcement.before_statement(port, connection, statement)
+        is_write = WRITES_BY_START.get(statement[:6])
+        if is_write is None:
+            if port.is_guarded:
+                self._look_for_commit(port, connection, statement)
+            is_write = writes(statement)
         if is_write and (not port.wrote or connection is not port.writer):
             _note_writer(port, connection, cursor)
         if port.losses is not None:
             port.losses.executed(statement)
+
+    def _look_for_commit(self, port: Port, connection: Connection, statement: str) -> None:
+        if ends_transaction(statement):
+            self._commit_by_hand(port, "COMMIT or ROLLBACK as a statement")
+        elif connection.dialect.name in COMMITS_IMPLICITLY:
+            word = committing_word(statement)
+            if word is not None:
+                database = (
+                    "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else "MySQL"
+                )
+                what = f"{word} as a statement, at which {database} commits by itself,"
+                self._commit_by_hand(port, what, _RUN_OUTSIDE)
 
     def _do_execute_no_params(
         self, cursor: DBAPICursor, statement: str, context: ExecutionContext | None

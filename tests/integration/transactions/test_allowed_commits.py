@@ -28,6 +28,7 @@ COMMITS: dict[str, Callable[[Session], Any]] = {
     "transaction.commit()": lambda session: session.get_transaction().commit(),  # type: ignore[union-attr]
     "connection.commit()": lambda session: session.connection().commit(),
     "COMMIT": lambda session: session.execute(text("COMMIT")),
+    "a comment before COMMIT": lambda session: session.execute(text("/*c*/ commit")),
 }
 
 

@@ -34,6 +34,8 @@ ACTS: dict[str, Callable[[Session], Any]] = {
     "session.rollback()": lambda session: session.rollback(),
     "COMMIT": lambda session: session.execute(text("COMMIT")),
     "ROLLBACK": lambda session: session.execute(text("ROLLBACK")),
+    "a comment before COMMIT": lambda session: session.execute(text("/*c*/ commit")),
+    "a line before COMMIT": lambda session: session.execute(text("-- c\ncommit")),
     "connection.commit()": lambda session: session.connection().commit(),
     "transaction.commit()": lambda session: session.get_transaction().commit(),  # type: ignore[union-attr]
     "transaction.rollback()": lambda session: session.get_transaction().rollback(),  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from flask_reqsession import (
     ConfigurationError,
+    ManualCommitError,
     PoolDemandError,
     Propagation,
     PropagationError,
@@ -83,15 +84,25 @@ async def test_a_statement_that_changes_tables_is_refused(pooled: World, sql: st
 
 
 @pytest.mark.rule("T18")
-def test_what_would_commit_on_mariadb_dooms_the_scope(mariadb_url: str) -> None:
+@pytest.mark.parametrize("sql", ["BEGIN", "SET autocommit = 1", "SET PASSWORD = ''"])
+def test_what_would_commit_on_mariadb_dooms_the_scope(mariadb_url: str, sql: str) -> None:
     """Swallowed, it is told at the end."""
     world = SyncWorld(mariadb_url)
     with pytest.raises(UnexpectedRollbackError) as caught:
         with world.manager.session_scope(read_only=True) as session:
             with pytest.raises(ReadOnlyViolationError, match="commits implicitly"):
-                session.execute(text("BEGIN"))
+                session.execute(text(sql))
     assert isinstance(caught.value.__cause__, ReadOnlyViolationError)
     world.manager.databases.dispose()
+
+
+@pytest.mark.rule("T17", "T18")
+async def test_a_commit_as_a_statement_is_a_commit_by_hand_here_as_well(pooled: World) -> None:
+    """On every database the error names the commit."""
+    with pytest.raises(ManualCommitError, match="^COMMIT"):
+        async with pooled.scope(read_only=True):
+            await pooled.read()
+            await pooled.execute("COMMIT")
 
 
 @pytest.mark.rule("T18")
