@@ -16,6 +16,7 @@ from flask_reqsession.testing.steps import (
     Generate,
     Options,
     Raise,
+    Read,
     Register,
     Step,
     Try,
@@ -53,6 +54,10 @@ RARE: Final = {
     ),
     "a close by hand in a savepoint dooms the transaction": _outer(
         Call("nested", _NESTED, (Execute(2), _swallow(ByHand("close"))))
+    ),
+    "a close in a hook that has nothing to lose": _outer(
+        Register("on_commit", "hook81", (ByHand("close"),)),
+        Register("on_completion", "hook82", (Read(),)),
     ),
     "a retry after a failed flush": Program(
         "unit",

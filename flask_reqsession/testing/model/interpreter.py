@@ -189,6 +189,8 @@ class Interpreter:
             session.prove_alive()
             session.merge_savepoints()
         elif not session.layers:
+            if work == "close":  # there is nothing to lose, but another session from now on
+                session.close()
             return
         else:
             _HAND_WORK[work](session)
