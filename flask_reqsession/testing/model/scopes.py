@@ -17,7 +17,7 @@ class Scopes:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.hooks = Hooks(stage, self._enter)
+        self.hooks: Hooks = Hooks(stage, self._enter)
 
     def run(self, call: Scoped) -> None:
         """M10: outside of a request and of every unit, the outermost call has its own."""

@@ -250,15 +250,21 @@ def test_a_request_that_finds_no_view_is_ended_as_well(shop: Shop) -> None:
 
 @pytest.mark.rule("M1")
 def test_hooks_that_come_before_ours_have_the_same_session(sqlite_file_url: str) -> None:
-    """A URL value preprocessor that was registered before ``init_app``."""
+    """The signal that a request started, and the first of the hooks, added before ``init_app``."""
     app = Flask("early")
     sessions: list[Session] = []
+
+    def see(*_sender: object, **_values: object) -> None:
+        sessions.append(manager.session)
+
     app.url_value_preprocessor(lambda _endpoint, _values: sessions.append(manager.session))
     app.add_url_rule("/", "index", lambda: (sessions.append(manager.session), "ok")[1])
     manager = RequestScopedSessionManager(sqlite_file_url, app)
 
-    assert app.test_client().get("/").text == "ok"
-    assert sessions[0] is sessions[1]
+    with request_started.connected_to(see, app):
+        assert app.test_client().get("/").text == "ok"
+    assert len(sessions) == 3
+    assert len(set(sessions)) == 1
     manager.databases.dispose()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -90,6 +90,15 @@ def changed_on_both_sides(conflict: str) -> History:
     )
 
 
+def changed_in_an_old_version() -> History:
+    """Give the shortest history in which a changed instance is older than the session's."""
+    return replace(
+        changed_on_both_sides("raise"),
+        outside=[("a", NODES[0], 2, TAGS[0])],
+        inside=[("load", NODES[0], 0)],
+    )
+
+
 def edit(graph: dict[int, Any], rows: Rows, steps: list[tuple[str, int, int, int]]) -> None:
     """Change instances and ``rows`` alike."""
     for kind, number, value, tag in steps:
@@ -147,6 +156,7 @@ def work(session: Session, own: Rows, history: History) -> tuple[list[Any], set[
 @example(history=changed_on_both_sides("raise"))
 @example(history=changed_on_both_sides("argument"))
 @example(history=changed_on_both_sides("session"))
+@example(history=changed_in_an_old_version())
 @given(history=HISTORIES)
 def test_whole_graphs_keep_the_rules(garden: Garden, history: History) -> None:
     """Collections, versions, deletes: no INSERT, nothing lost, nothing back, all or nothing."""
