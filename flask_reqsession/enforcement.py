@@ -86,9 +86,9 @@ class Enforcement:
             return
         if not connection.exec_driver_sql(database.proof).scalar_one():
             raise ConfigurationError(
-                f"The engine of {connection.dialect.name} is in AUTOCOMMIT, so there is no "
+                f"The driver of {connection.dialect.name} is in AUTOCOMMIT, so there is no "
                 "transaction that could be read-only, isolated or limited in time. Remove "
-                "isolation_level='AUTOCOMMIT' from its options."
+                "autocommit from the engine's connect_args, and what else sets it."
             )
         self._proven.add(connection.engine)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from flask_reqsession.autocommit import refusal
 from flask_reqsession.completion import completed_flow
 from flask_reqsession.errors import PropagationError, ReqSessionError, ScopeOwnershipError
 from flask_reqsession.flows import (
@@ -161,6 +162,8 @@ class Entering(ABC, Generic[PortT]):
     def _refuse_start(self, port: PortT) -> None:
         if port.paused is not None:
             raise occupied_error(self._spec.name, port.paused.name)
+        if port.autocommit is not None:
+            raise refusal(port.autocommit, self._spec.name)
         # What a failed flush was a part of is lost already, and not to be run again.
         if self._spec.retry is not None and port.is_free and port.has_uncommitted_changes:
             raise earlier_work_error(self._spec.name)

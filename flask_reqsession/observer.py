@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sqlalchemy import event, exc
 from sqlalchemy.orm.exc import FlushError, StaleDataError
 
+from flask_reqsession import autocommit
 from flask_reqsession.codes import has_rolled_back
 from flask_reqsession.enforcement import Enforcement
 from flask_reqsession.errors import ManualCommitError
@@ -100,6 +101,7 @@ class Observer:
         self._failures: weakref.WeakSet[BaseException] = weakref.WeakSet()
         # References, not a WeakSet: that would be one more call, each time.
         self._watched: set[weakref.ref[Any]] = set()
+        self._autocommitting: set[weakref.ref[Engine]] = set()
 
     def watch(
         self,
@@ -200,12 +202,25 @@ class Observer:
         # In the place of the method, as long as the session uses the connection: to listen to the
         # engine's "commit" event would make SQLAlchemy offer every statement to every event.
         vars(connection)["commit"] = partial(self._commit_connection, connection, connection.commit)
-        engine = connection.engine
-        if weakref.ref(engine) not in self._watched:
-            self._watch_engine(engine)
+        engine = weakref.ref(connection.engine)
+        if engine not in self._watched:
+            self._watch_engine(connection.engine)
+        if (
+            autocommit.OPTION in connection.get_execution_options()
+            or engine in self._autocommitting
+        ):
+            self._look_for_autocommit(port, connection)
         scope = port.scope or port.paused
         if scope is not None and scope.mode is not None:
             self._enforcement.begin(port, scope, scope.mode, connection)
+
+    @staticmethod
+    def _look_for_autocommit(port: Port, connection: Connection) -> None:
+        """Refuse it to a scope; without one it is remembered, for a scope that begins later."""
+        if autocommit.commits_each_statement(connection):
+            port.autocommit = connection
+            if port.is_guarded:
+                raise port.refuse_autocommit()
 
     def _commit_connection(self, connection: Connection, commit: Callable[[], None]) -> None:
         """Refuse ``connection.commit()`` while a scope runs, which would cut it in two."""
@@ -238,7 +253,7 @@ class Observer:
         port.connections.clear()
         port.has_written |= port.wrote
         port.lost = port.wrote = False
-        port.suspect = port.writer = port.second_writer = port.driver = None
+        port.suspect = port.writer = port.second_writer = port.driver = port.autocommit = None
 
     # -- the engine -----------------------------------------------------------------------------
 
@@ -246,6 +261,8 @@ class Observer:
         if weakref.ref(engine) in self._watched:
             return
         self._watched.add(weakref.ref(engine, self._watched.discard))
+        if autocommit.connects_in_autocommit(engine):
+            self._autocommitting.add(weakref.ref(engine, self._autocommitting.discard))
         keep_to_loops(engine)
         event.listen(engine, "do_execute", self._do_execute)
         event.listen(engine, "do_executemany", self._do_execute)
@@ -265,6 +282,8 @@ class Observer:
             return
         if port.of_parent:
             raise port.refuse_child()
+        if port.autocommit is not None and port.is_guarded:
+            raise port.refuse_autocommit()  # the first refusal was swallowed
         if port.enforced is not None:
             self._enforcement.before_statement(port, connection, statement)
         is_write = WRITES_BY_START.get(statement[:6])

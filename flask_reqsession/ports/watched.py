@@ -7,8 +7,10 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from flask_reqsession.autocommit import refusal
 from flask_reqsession.driver_states import DriverState, state_of
 from flask_reqsession.errors import (
+    ConfigurationError,
     ManualCommitError,
     MultipleBindsError,
     NoActiveScopeError,
@@ -42,17 +44,18 @@ class WatchedSession(ABC):
 
     ``scope`` is the scope that runs on the session now; ``paused`` the one of a generator between
     two steps. ``connections`` are those of the open transaction; ``wrote`` says whether it changed
-    anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it
-    back because of that; ``enforced`` is the mode in which it was begun. ``committing`` is what is
-    seen of COMMIT while it is being done. ``has_written`` says whether an earlier transaction
-    changed anything. ``observed`` is what its events are those of; ``memory`` is what reattachment
-    remembers.
+    anything, ``suspect`` how a statement failed in it, ``lost`` whether the database rolled it back
+    because of that; ``autocommit`` is one of them that commits each statement; ``enforced`` is the
+    mode in which it was begun. ``committing`` is what is seen of COMMIT while it is being done.
+    ``has_written`` says whether an earlier transaction changed anything. ``observed`` is what its
+    events are those of; ``memory`` is what reattachment remembers.
     """
 
     __slots__ = (
         "_deferral",
         "_observer",
         "_pool_guard",
+        "autocommit",
         "closed",
         "committing",
         "connections",
@@ -83,6 +86,7 @@ class WatchedSession(ABC):
         self._observer = observer
         self.memory: Memory = observer.memory
         self._pool_guard: PoolGuard | None = None
+        self.autocommit: Connection | None = None
         self.is_working: bool = False
         self.closed: bool = False
         self.committing: CommitAttempt | None = None
@@ -158,6 +162,8 @@ class WatchedSession(ABC):
     def is_free(self) -> bool:
         """Whether a scope may begin on it as it is: no other is there, and nothing to clean up."""
         if self.scope is not None or self.paused is not None or self.of_parent:
+            return False
+        if self.autocommit is not None:
             return False
         session = self.session
         return session is None or session.is_active or not session.in_transaction()
@@ -276,6 +282,13 @@ class WatchedSession(ABC):
             f"use, and this is process {os.getpid()}. Nothing was sent. Fork outside of scopes, "
             "and open manager.unit_of_work() in the child."
         )
+
+    def refuse_autocommit(self) -> ConfigurationError:
+        """Doom the running scope, and return why: nothing can be rolled back on a connection."""
+        scope = self.guarded_scope
+        error = refusal(cast("Connection", self.autocommit), scope.name)
+        scope.doom_transaction(error)
+        return error
 
     def refuse_if_closed(self) -> None:
         """Refuse what comes after the end.

@@ -45,9 +45,9 @@ def fail(session: Session) -> None:
 
 OUTERMOST = [
     (untouched, 8, 0),
-    (read, 38, 9),
-    (write, 39, 9),
-    (fail, 36, 4),
+    (read, 38, 10),
+    (write, 39, 10),
+    (fail, 36, 5),
 ]
 INNER: list[tuple[Any, int]] = [
     ({}, 1),

@@ -172,19 +172,3 @@ def test_what_is_done_on_the_cursor_in_good_order_is_committed(
                 world.put(note)
     world.manager.databases.dispose()
     assert sorted(map(str, world.kept())) == ["one", "three", "two"]
-
-
-@pytest.mark.rule("T1")
-@pytest.mark.parametrize("backend", ["sqlite_file", "postgresql"])
-def test_an_engine_that_commits_each_statement_is_left_alone(
-    request: pytest.FixtureRequest, backend: str
-) -> None:
-    """AUTOCOMMIT was asked for by the user: there is no transaction that could have ended."""
-    world = SyncWorld(request.getfixturevalue(f"{backend}_url"))
-    manager = RequestScopedSessionManager(
-        world.engine.execution_options(isolation_level="AUTOCOMMIT")
-    )
-    with manager.session_scope() as session:
-        session.execute(text("INSERT INTO note (id, text) VALUES (1, 'one')"))
-    world.manager.databases.dispose()
-    assert world.kept() == ["one"]

@@ -328,9 +328,9 @@ async def test_each_attempt_is_read_only(everywhere: World) -> None:
 
 
 @pytest.mark.rule("T18", "D5")
-def test_an_engine_in_autocommit_is_refused(postgresql_url: str) -> None:
+def test_a_driver_in_autocommit_is_refused(postgresql_url: str) -> None:
     """Each statement would be a transaction of its own, and none of them read-only."""
-    engine = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    engine = create_engine(postgresql_url, connect_args={"autocommit": True})
     Base.metadata.create_all(engine)
     manager = RequestScopedSessionManager(engine)
     for _ in range(2):
