@@ -22,6 +22,7 @@ from flask_reqsession.adoption import tearing_down
 from flask_reqsession.configured import configured_binds
 from flask_reqsession.contexts import current_flask_app, mark_app_teardown
 from flask_reqsession.errors import ConfigurationError
+from flask_reqsession.replicas import PRIMARY_BIND
 from flask_reqsession.savepoints import SavepointGuard
 from flask_reqsession.sources import AsyncSessionSource, SessionSource
 from flask_reqsession.verification import (
@@ -249,6 +250,12 @@ def _refusal(binds: Binds, bind: str, what_it_has: str) -> ConfigurationError:
     if bind in binds.names():
         return ConfigurationError(f"Bind {bind!r} {what_it_has}")
     known = ", ".join(repr(name) for name in binds.names())
+    if bind == PRIMARY_BIND:
+        return ConfigurationError(
+            f"There is no bind {bind!r}, which is meant where none is named; the known ones are "
+            f"{known}. Name one of them with bind=..., or give one the name {bind!r}: "
+            "DatabaseManager({" + repr(bind) + ": ...})."
+        )
     return ConfigurationError(
         f"There is no bind {bind!r}; the known ones are {known}. Name one of them, or add it: "
         "DatabaseManager({'default': ..., " + repr(bind) + ": ...})."

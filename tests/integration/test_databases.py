@@ -243,3 +243,15 @@ def test_the_extensions_are_not_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.rule("D1")
+def test_a_missing_default_bind_is_not_told_to_be_added_twice() -> None:
+    """Who named their only bind otherwise has to name it in each call, or to rename it."""
+    databases = DatabaseManager({"main": "sqlite://"})
+
+    with pytest.raises(
+        ConfigurationError, match=r"are 'main'.*bind=.*Manager\(\{'default': \.\.\.\}\)"
+    ):
+        databases.source()
+    databases.dispose()
