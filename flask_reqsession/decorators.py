@@ -18,7 +18,6 @@ from flask_reqsession.coroutines import is_scoped, refusing_coroutines
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.injection import find_injection, signature_of
 from flask_reqsession.options import (
-    DEFAULT_BIND,
     ScopeOptions,
     transaction_options,
 )
@@ -49,8 +48,8 @@ class WithRequestSession:
     signatures, see the function without that parameter.
 
     Outside a request and a unit of work, the outermost call opens a unit of its own and closes it
-    on the way out; nothing is committed. ``bind`` chooses the database, ``manager`` (an object or
-    a name) the manager.
+    on the way out; nothing is committed. ``bind`` chooses the database (else it is that of
+    ``@transactional`` on the same function), ``manager`` (an object or a name) the manager.
 
     :raises TypeError: at decoration, if there is no such parameter.
 
@@ -65,7 +64,7 @@ class WithRequestSession:
     42
     """
 
-    def __init__(self, binding: Binding, name: str | None = None, bind: str = DEFAULT_BIND) -> None:
+    def __init__(self, binding: Binding, name: str | None = None, bind: str | None = None) -> None:
         self._binding = binding
         self._name = name
         self._bind = bind
@@ -190,7 +189,9 @@ class Transactional:
         if isinstance(target, type):
             return self._on_class(target)
         bind = self._options.bind
-        return decorate(target, "transactional", self._binding, bind, self._extend)
+        return decorate(
+            target, "transactional", self._binding, bind, self._extend, opens_scope=True
+        )
 
     def _on_class(self, decorated_class: type) -> type:
         """Decorate the public methods that the class itself defines; a method's own one wins."""
@@ -241,7 +242,7 @@ class ReattachArgs:
         self,
         binding: Binding,
         names: tuple[str, ...] = (),
-        bind: str = DEFAULT_BIND,
+        bind: str | None = None,
         options: ReattachChoices | None = None,
     ) -> None:
         self._binding = binding
@@ -304,5 +305,5 @@ transactional: Transactional = Transactional(Binding())
 reattach_args: ReattachArgs = ReattachArgs(Binding())
 
 
-def _checked_bind(given: str | None, inherited: str) -> str:
+def _checked_bind(given: str | None, inherited: str | None) -> str | None:
     return inherited if given is None else transaction_options(bind=given).bind

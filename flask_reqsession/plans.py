@@ -56,6 +56,8 @@ class CallPlan:
 
     Stacked decorators share one plan and so one wrapper: the scope opens first, then the session
     is injected and the arguments are reattached, whatever the order in the source.
+
+    ``awaits_bind``: no decorator has named a bind so far, so it will be that of a scope.
     """
 
     function: Callable[..., Any]
@@ -64,6 +66,7 @@ class CallPlan:
     injection: Injection | None = None
     reattachment: ArgumentPlan | None = None
     binding: Binding = Binding()
+    awaits_bind: bool = False
 
     @property
     def finds_plainly(self) -> bool:

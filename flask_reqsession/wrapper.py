@@ -20,6 +20,7 @@ from flask_reqsession.calls import call_of
 from flask_reqsession.colour import colour_of
 from flask_reqsession.errors import ConfigurationError
 from flask_reqsession.marks import STAND_IN, Mark
+from flask_reqsession.options import DEFAULT_BIND
 from flask_reqsession.plans import Binding, CallPlan
 from flask_reqsession.specs import bare_spec
 
@@ -27,36 +28,77 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def decorate(
+def decorate(  # noqa: PLR0913 - what a decorator knows
     target: Any,
     decorator: str,
     binding: Binding,
-    bind: str,
+    bind: str | None,
     extend: Callable[[CallPlan], CallPlan | None],
+    *,
+    opens_scope: bool = False,
 ) -> Any:
     """Add a part to the plan of a function decorated before, or make it a first plan.
 
     A part that the plan already has (two scopes around each other, say) or one for another bind or
-    manager gets a stand-in of its own around the first.
+    manager gets a stand-in of its own around the first. Without ``bind`` it is that of the scope in
+    the same stack, which may come later.
     """
-    if issubclass(type(target), (staticmethod, classmethod)):
-        return type(target)(decorate(target.__func__, decorator, binding, bind, extend))
-    if type(target) is MethodType:
-        function = decorate(target.__func__, decorator, binding, bind, extend)
-        return MethodType(function, target.__self__)
+    if issubclass(type(target), (staticmethod, classmethod, MethodType)):
+        function = decorate(
+            target.__func__, decorator, binding, bind, extend, opens_scope=opens_scope
+        )
+        is_method = type(target) is MethodType
+        return MethodType(function, target.__self__) if is_method else type(target)(function)
     if not callable(target) or isinstance(target, type):
         raise ConfigurationError(
             f"@{decorator} was put on {target!r}, which is no function, method or callable "
             "object. Decorate the function itself."
         )
+    found = bind or _bind_of_scope(target, binding)
+    bind = found or DEFAULT_BIND
+    if opens_scope:
+        target = _following(target, binding, bind)
     plan = plan_of(target)
     if plan is not None and plan.spec.bind == bind and plan.binding == binding:
+        plan = dataclasses.replace(plan, awaits_bind=found is None and plan.awaits_bind)
         extended = extend(plan)
         if extended is not None:
             return wrap(extended, like=target)
     spec = bare_spec(bind, target)
-    fresh = CallPlan(function=target, colour=colour_of(target), spec=spec, binding=binding)
+    fresh = CallPlan(
+        function=target,
+        colour=colour_of(target),
+        spec=spec,
+        binding=binding,
+        awaits_bind=found is None,
+    )
     return wrap(extend(fresh) or fresh)
+
+
+def _bind_of_scope(target: object, binding: Binding) -> str | None:
+    """Return the bind of the nearest scope of this manager in the stack, if there is one."""
+    plan = plan_of(target)
+    while plan is not None:
+        if plan.binding == binding and plan.spec.options is not None:
+            return plan.spec.bind
+        plan = plan_of(plan.function)
+    return None
+
+
+def _following(target: Any, binding: Binding, bind: str) -> Any:
+    """Return ``target`` with ``bind`` in all parts of the stack that wait for that of a scope."""
+    plan = plan_of(target)
+    if plan is None:
+        return target
+    function, spec = _following(plan.function, binding, bind), plan.spec
+    waits = plan.awaits_bind and plan.binding == binding
+    if waits:
+        spec = dataclasses.replace(spec, bind=bind)
+    elif function is plan.function:
+        return target
+    awaits_bind = plan.awaits_bind and not waits
+    changed = dataclasses.replace(plan, function=function, spec=spec, awaits_bind=awaits_bind)
+    return wrap(changed, like=target)
 
 
 def wrap(plan: CallPlan, *, like: Any = None) -> Any:

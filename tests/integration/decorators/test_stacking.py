@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy.orm import Session, object_session
 
 from flask_reqsession import (
@@ -241,6 +242,42 @@ def test_the_sessions_of_two_binds_in_one_function(
 
     write_both("text")
     assert (notebook.kept(), other_notebook.kept()) == (["text"], ["TEXT"])
+    databases.dispose()
+
+
+@pytest.mark.rule("W3", "M16", "T1")
+@pytest.mark.parametrize("scope_first", [True, False])
+def test_decorators_without_a_bind_take_that_of_the_scope(
+    notebook: Notebook, other_notebook: Notebook, *, scope_first: bool
+) -> None:
+    """In either order, each of several; one between them for another manager is no hindrance."""
+    databases = DatabaseManager({"default": notebook.url, "analytics": other_notebook.url})
+    app = Flask("shop")
+    manager = RequestScopedSessionManager(databases, app)
+    note = Note(text="text")
+    with manager.session_scope(bind="analytics") as session:
+        session.add(note)
+
+    def change(session: Session, note: Note, *, copy: Session, elsewhere: Session) -> str:
+        assert session is copy is object_session(note) is manager.get_request_session("analytics")
+        assert elsewhere is notebook.manager.session
+        note.text = "changed"
+        return ""
+
+    decorators: list[Any] = [
+        manager.with_request_session,
+        notebook.manager.with_request_session("elsewhere"),
+        manager.with_request_session("copy"),
+        manager.reattach_args,
+    ]
+    decorators.insert(0 if scope_first else 4, manager.transactional(bind="analytics"))
+    view: Any = change
+    for decorator in decorators:
+        view = decorator(view)
+    app.add_url_rule("/", "change", lambda: view(note=note))
+
+    assert app.test_client().get("/").status_code == 200
+    assert (notebook.kept(), other_notebook.kept()) == ([], ["changed"])
     databases.dispose()
 
 
