@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flask_reqsession.drivers import aadvance, aattempt, advance, attempt, result_of
 from flask_reqsession.effects import DONE, FLUSH, Failed
-from flask_reqsession.entering import Entering
+from flask_reqsession.leaving import Leaving
 from flask_reqsession.ports import AsyncSessionPort, SessionPort
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flask_reqsession.effects import EitherPerformer, Outcome
 
 
-class Execution(Entering[SessionPort]):
+class Execution(Leaving[SessionPort]):
     """The entry of a function, a generator or a ``with`` block."""
 
     __slots__ = ()
@@ -88,6 +88,11 @@ class Execution(Entering[SessionPort]):
             self.port.record_failure(outcome.error)
         return self._go_on(outcome)
 
+    def leave(self, outcome: Outcome) -> Outcome | None:
+        """Do what :meth:`finish` does for a block; what is left out of turn keeps nothing."""
+        body, is_over = self.leave_block(outcome)
+        return body if is_over else self.finish(body)
+
     def pause(self) -> Outcome:
         """Leave the body to its consumer, between two steps, until :meth:`resume`."""
         flushed = self.port.perform(FLUSH) if self._is_savepoint else DONE
@@ -115,7 +120,7 @@ class Execution(Entering[SessionPort]):
         return outcome or Failed(error)
 
 
-class AsyncExecution(Entering[AsyncSessionPort]):
+class AsyncExecution(Leaving[AsyncSessionPort]):
     """The entry of a coroutine, an async generator or an ``async with`` block."""
 
     __slots__ = ()
@@ -155,6 +160,11 @@ class AsyncExecution(Entering[AsyncSessionPort]):
         if isinstance(outcome, Failed):
             self.port.record_failure(outcome.error)
         return await self._go_on(outcome)
+
+    async def leave(self, outcome: Outcome) -> Outcome | None:
+        """Do what :meth:`finish` does for a block; what is left out of turn keeps nothing."""
+        body, is_over = self.leave_block(outcome)
+        return body if is_over else await self.finish(body)
 
     async def pause(self) -> Outcome:
         """Leave the body to its consumer, between two steps, until :meth:`resume`."""

@@ -266,6 +266,8 @@ def _verdict(scope: Scope, body: Outcome, *, is_judged: bool = False) -> Outcome
 def _undo(
     scope: Scope, outcome: Outcome, effect: Effect, end: ScopeState = ScopeState.ROLLED_BACK
 ) -> Flow:
+    if scope.paused:
+        yield from _cut_off(scope, outcome)
     undone = yield effect
     scope.advance(end)
     scope.settle()
@@ -276,6 +278,8 @@ def _undo(
 
 def _undo_savepoint(scope: Scope, outer: Scope, outcome: Outcome) -> Flow:
     """Roll back to the savepoint; where that fails or takes the outer's work with it, doom that."""
+    if scope.paused:
+        yield from _cut_off(scope, outcome)
     undone = yield ROLLBACK_TO
     scope.advance(ScopeState.ROLLED_BACK)
     scope.settle()
@@ -290,3 +294,15 @@ def _undo_savepoint(scope: Scope, outer: Scope, outcome: Outcome) -> Flow:
     if scope.is_shared:
         outer.doom(scope.took_along())
     return outcome
+
+
+def _cut_off(scope: Scope, outcome: Outcome) -> Generator[Request, Outcome, None]:
+    """End the blocks that are open in ``scope`` with it, the innermost first."""
+    blocks = [part.block for part in scope.paused if part.block is not None]
+    if not blocks:
+        return
+    error = scope.left_open()
+    for block in reversed(blocks):
+        yield from block.cut_off(error)
+    if isinstance(outcome, Failed) and str(outcome.error) != str(error):
+        outcome.error.add_note(str(error))

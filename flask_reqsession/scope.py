@@ -15,6 +15,7 @@ from flask_reqsession.errors import (
 )
 from flask_reqsession.modes import Deadline
 from flask_reqsession.option_values import ALLOW, RAISE
+from flask_reqsession.parts import Part, label_of, left_early
 from flask_reqsession.pending import Hook, HookKind, PendingHooks
 from flask_reqsession.states import ScopeState
 
@@ -58,13 +59,13 @@ class Scope:
 
     ``parent`` is the scope around a savepoint, ``savepoint`` what the port knows it by. ``paused``
     names the generators that are parts of this scope and stand between two steps, each with its
-    savepoint if it has one; ``is_shared`` says of such a savepoint that its consumer wrote into it
-    meanwhile. ``manual_commit`` is what a commit by hand does now: the innermost call decides.
-    ``hooks`` are those of the whole transaction, or, of a savepoint that was rolled back, those
-    that wait for just that; ``sends_commit`` says that COMMIT is on its way. ``mode`` and
-    ``deadline`` are those of the transaction, in its savepoints too; ``reads_replica`` says that it
-    may read from one, ``awaits`` that a coroutine waits for the end, although the session is a
-    synchronous one.
+    savepoint if it has one, and the ``with`` blocks that are open in it; ``is_shared`` says of such
+    a savepoint that its consumer wrote into it meanwhile. ``manual_commit`` is what a commit by
+    hand does now: the innermost call decides. ``hooks`` are those of the whole transaction, or, of
+    a savepoint that was rolled back, those that wait for just that; ``sends_commit`` says that
+    COMMIT is on its way. ``mode`` and ``deadline`` are those of the transaction, in its savepoints
+    too; ``reads_replica`` says that it may read from one, ``awaits`` that a coroutine waits for the
+    end, although the session is a synchronous one.
     """
 
     __slots__ = (
@@ -119,7 +120,7 @@ class Scope:
             self.reads_replica = parent.reads_replica
         self.is_shared: bool = False
         self.manual_commit: ManualCommit = manual_commit
-        self.paused: list[tuple[str, Scope | None]] = []
+        self.paused: list[Part] = []
         self.state: ScopeState = ScopeState.NEW
         self.rollback_only: bool = False
         self.savepoint: object = None
@@ -212,7 +213,7 @@ class Scope:
 
         Not while a generator waits in a savepoint, which would end with it.
         """
-        return self.manual_commit == ALLOW and not any(savepoint for _, savepoint in self.paused)
+        return self.manual_commit == ALLOW and not any(part.savepoint for part in self.paused)
 
     def settle(self) -> None:
         """Let go of the cause at the end.
@@ -248,23 +249,26 @@ class Scope:
 
         :raises PropagationError: its savepoint would take turns with that of another one.
         """
-        for other, others_savepoint in self.paused:
+        for other, others_savepoint, _ in self.paused:
             if savepoint is not None and others_savepoint is not None:
                 raise PropagationError(
                     f"The generators {other} and {name} are both NESTED in {self.name} and take "
                     "turns, but savepoints end in the reverse order of their begin. Exhaust one "
                     "before the other begins."
                 )
-        self.paused.append((name, savepoint))
+        self.paused.append(Part(name, savepoint))
 
     def resume(self, name: str, savepoint: Scope | None) -> None:
         """Let the generator go on."""
-        self.paused.remove((name, savepoint))
+        self.paused.remove(Part(name, savepoint))
 
     def left_open(self) -> PropagationError:
         """Refuse to end while a part of the work is half done."""
+        part = self.paused[-1]
+        if part.block is not None:
+            return left_early(label_of(self.name, self.propagation), part.name)
         return PropagationError(
-            f"{self.name} ended while the generator {self.paused[-1][0]}, which is a part of it, "
+            f"{self.name} ended while the generator {part.name}, which is a part of it, "
             "was between two steps. Exhaust the generator first."
         )
 

@@ -68,7 +68,9 @@ class SessionScope(_Block[Execution]):
         try:
             ended = execution.start()
             if ended is None:
-                return execution.port.open()
+                session = execution.port.open()
+                execution.open_block()
+                return session
         except BaseException as error:  # noqa: BLE001 - it goes on below
             ended = execution.interrupted(error)
         try:
@@ -84,7 +86,7 @@ class SessionScope(_Block[Execution]):
     ) -> None:
         """Commit, or roll back and let the exception go on."""
         try:
-            ended = self._begun().finish(_as_outcome(error))
+            ended = self._begun().leave(_as_outcome(error))
         except BaseException as signal:  # noqa: BLE001 - it goes on below
             ended = self._begun().interrupted(signal)
         try:
@@ -105,7 +107,9 @@ class AsyncSessionScope(_Block[AsyncExecution]):
         try:
             ended = await execution.start()
             if ended is None:
-                return execution.port.open_async()
+                session = execution.port.open_async()
+                execution.open_block()
+                return session
         except BaseException as error:  # noqa: BLE001 - it goes on below
             ended = await execution.interrupted(error)
         try:
@@ -121,7 +125,7 @@ class AsyncSessionScope(_Block[AsyncExecution]):
     ) -> None:
         """Commit, or roll back and let the exception go on."""
         try:
-            ended = await self._begun().finish(_as_outcome(error))
+            ended = await self._begun().leave(_as_outcome(error))
         except BaseException as signal:  # noqa: BLE001 - it goes on below
             ended = await self._begun().interrupted(signal)
         try:

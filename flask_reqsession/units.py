@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flask_reqsession.effects import Outcome
+    from flask_reqsession.leaving import Leaving
 
 logger: logging.Logger = logging.getLogger("flask_reqsession")
 
@@ -25,7 +26,8 @@ class Unit:
 
     ``ports`` and ``async_ports`` hold what is current for each bind: a scope with a session of its
     own puts its port there while it runs. ``opened`` holds every port, so that the end closes all.
-    ``written`` are the binds that sessions wrote to which have been closed since.
+    ``written`` are the binds that sessions wrote to which have been closed since, ``blocks`` the
+    ``with`` blocks that are open, in the order of their entry.
     """
 
     __slots__ = (
@@ -33,6 +35,7 @@ class Unit:
         "_context",
         "_made_by",
         "async_ports",
+        "blocks",
         "ended",
         "failed",
         "kind",
@@ -51,6 +54,7 @@ class Unit:
         self.owner: object = self._made_by.owner
         self.ports: dict[str, SessionPort] = {}
         self.async_ports: dict[str, AsyncSessionPort] = {}
+        self.blocks: tuple[Leaving[Any], ...] = ()
         self.opened: list[Port] = []
         self.ended: bool = False
         self.failed: bool = False
