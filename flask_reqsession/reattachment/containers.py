@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.orm.attributes import instance_state
+from werkzeug.datastructures import ImmutableDict, ImmutableList, MultiDict
 from werkzeug.local import LocalProxy
 
 from flask_reqsession.reattachment.graph import is_proxy, state_of, unwrapped
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 CONTAINERS: Final = (list, tuple, set, frozenset, dict)
 FIELDS: Final = "__dataclass_fields__"
+_STORES: Final = (MultiDict, ImmutableDict, ImmutableList)
+"""Werkzeug's kinds whose methods show less than is stored, or refuse to be filled.
+
+They are read and filled by the methods of ``dict`` and ``list``: a ``MultiDict`` stores lists.
+"""
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """Types that are met often, and have nothing in them.
@@ -149,7 +155,9 @@ class Contents:
 
 def _members(container: object) -> Iterable[object]:
     if isinstance(container, dict):
-        return container.values()
+        stored: Any = dict if isinstance(container, _STORES) else type(container)
+        values: Iterable[object] = stored.values(container)
+        return values
     if isinstance(container, CONTAINERS):
         return container
     names: Iterable[str] = getattr(container, FIELDS)
@@ -161,6 +169,8 @@ def _shell(container: object) -> object:
     kind: Any = type(container)
     if not isinstance(container, CONTAINERS):
         return copy.copy(container)
+    if isinstance(container, _STORES):
+        return kind.__new__(kind)
     if not hasattr(container, "_sa_adapter"):
         emptied: Any = copy.copy(container)
         emptied.clear()
@@ -184,12 +194,16 @@ def _remade(container: Iterable[object], renew: Callable[[object], object]) -> o
 
 def _fill(new: object, container: object, renew: Callable[[object], object]) -> None:
     if isinstance(new, dict) and isinstance(container, dict):
-        renewed = {key: renew(value) for key, value in container.items()}
-        new.update((key, value) for key, value in renewed.items() if value is not MISSING)
+        stored: Any = dict if isinstance(container, _STORES) else type(container)
+        renewed = {key: renew(value) for key, value in stored.items(container)}
+        stored.update(new, {k: value for k, value in renewed.items() if value is not MISSING})
     elif isinstance(new, list | set) and isinstance(container, list | set):
         members = [renew(member) for member in container]
         kept = [member for member in members if member is not MISSING]
-        new.extend(kept) if isinstance(new, list) else new.update(kept)
+        if isinstance(new, ImmutableList):
+            list.extend(new, kept)
+        else:
+            new.extend(kept) if isinstance(new, list) else new.update(kept)
     elif not isinstance(new, CONTAINERS):
         for name in getattr(container, FIELDS):
             if hasattr(container, name):

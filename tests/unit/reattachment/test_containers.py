@@ -24,6 +24,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 from sqlalchemy.orm.attributes import set_committed_value
+from werkzeug.datastructures import ImmutableDict, ImmutableList, ImmutableMultiDict, MultiDict
 from werkzeug.local import LocalProxy
 
 from flask_reqsession.reattachment import Memory, ReattachOptions, attach
@@ -145,6 +146,10 @@ def around(user: User) -> list[tuple[str, Any]]:
         ("dict", {"a": user, "b": 5}),
         ("ordered", OrderedDict(b=user, a=5)),
         ("default", defaultdict(list, {"a": user})),
+        ("immutable dict", ImmutableDict(a=user, b=5)),
+        ("immutable list", ImmutableList([user, 5])),
+        ("multi dict", MultiDict([("a", 5), ("a", user), ("b", 6)])),
+        ("immutable multi dict", ImmutableMultiDict([("a", 5), ("a", user), ("b", 6)])),
         ("dataclass", Order(user)),
         ("frozen dataclass", Frozen((user,))),
         ("nested", [{"a": ([user], Frozen((user,)))}]),
@@ -331,6 +336,10 @@ def test_a_mapped_dataclass_is_an_instance_and_no_container(session: Session) ->
         ("frozen set", frozenset({5})),
         ("dict", {"b": 5}),
         ("ordered", OrderedDict(a=5)),
+        ("immutable dict", ImmutableDict(b=5)),
+        ("immutable list", ImmutableList([5])),
+        ("multi dict", MultiDict([("a", 5), ("b", 6)])),
+        ("immutable multi dict", ImmutableMultiDict([("a", 5), ("b", 6)])),
         ("dataclass", (None, 1, False)),
         ("frozen dataclass", Frozen(())),
         ("nested", [{"a": ([], Frozen(()))}]),
