@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_reqsession import DatabaseManager, ForeignInstanceError, RequestScopedSessionManager
+from tests.never import never
 
 
 class Model(DeclarativeBase):
@@ -44,10 +45,9 @@ def manager(tmp_path: Path) -> Iterator[RequestScopedSessionManager]:
     manager.databases.dispose()
 
 
-def rename(visit: Visit) -> Visit:
-    """Change a visit."""
-    visit.page = "changed"
-    return visit
+def rename(visit: Visit) -> None:
+    """Be called with nothing of another database."""
+    never(visit)
 
 
 @pytest.mark.rule("R6", "M16")

@@ -90,6 +90,17 @@ HELD_CHILD_OF_A_DELETED_PARENT = History(
     passed=[1],
 )
 """Rare enough for random histories to miss it: what a replaced argument leads to is gone."""
+CHANGED_AND_DELETED_BY_OTHERS = History(
+    parents=[0, 0, 0, 0],
+    leads=False,
+    edits=[(1, "a", 1)],
+    loose=[],
+    outside=[(1, "delete", 0)],
+    inside=[],
+    flushed=False,
+    passed=[0],
+)
+"""The shortest history whose commit finds a row gone."""
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +216,7 @@ class Stage:
 @pytest.mark.rule("R4", "R5", "R7", "R8", "R10", "R13", "R15")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(history=HISTORIES)
+@example(CHANGED_AND_DELETED_BY_OTHERS)
 @example(HELD_CHILD_OF_A_DELETED_PARENT)
 @example(replace(HELD_CHILD_OF_A_DELETED_PARENT, parents=[0] * 4, edits=[(2, "parent", 1)]))
 @example(replace(HELD_CHILD_OF_A_DELETED_PARENT, outside=[(1, "delete", 0), (1, "a", 2)]))
