@@ -5,6 +5,7 @@ A function can't return before what it called. A block can: inside a generator, 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flask_reqsession.effects import CALL, Effect, Elsewhere, Failed
@@ -122,16 +123,13 @@ class Leaving(Entering[PortT]):
         self._cut = error
         if self._scope is not None:
             self._scope.rollback_only = True  # whatever its outcome rules say of the error
-        ending = _went_on(self._flow, Failed(error))
-        done: Outcome | None = None
-        while True:
-            try:
-                request = next(ending) if done is None else ending.send(done)
-            except StopIteration:
-                break
-            if isinstance(request, Effect):
-                request = Elsewhere(self.port, request)
-            done = yield request
+        done: Outcome = Failed(error)
+        with suppress(StopIteration):
+            while True:
+                request = self._flow.send(done)
+                if isinstance(request, Effect):
+                    request = Elsewhere(self.port, request)
+                done = yield request
         self._end()
 
     def _left_late(self, outcome: Outcome, why: PropagationError) -> Outcome:

@@ -86,10 +86,7 @@ def committing_word(statement: str) -> Word | None:
     >>> committing_word("DROP TABLE t"), committing_word("DROP TEMPORARY TABLE t")
     ('DROP', None)
     """
-    found = _LEADING.match(statement)
-    if found is None:
-        return None
-    word, end = found.group(1).upper(), found.end()
+    word, end = _first_word(statement)
     if word in _COMMITTING:
         return word
     pattern = _MAY_COMMIT.get(word)
@@ -108,7 +105,7 @@ def commits_implicitly(statement: str) -> bool:
     >>> commits_implicitly("DROP TABLE t"), commits_implicitly("DELETE FROM t")
     (True, False)
     """
-    word = _first_word(statement)
+    word, _ = _first_word(statement)
     if word == "BEGIN" or committing_word(statement) is not None:
         return True
     return writes(statement) and word not in _WRITING and not ends_transaction(statement)
@@ -124,7 +121,7 @@ def writes(statement: str) -> bool:
     >>> writes("SELECT 1"), writes("WITH gone AS (DELETE FROM t RETURNING id) SELECT id FROM gone")
     (False, True)
     """
-    word = _first_word(statement)
+    word, _ = _first_word(statement)
     if word in _MAY_CONTAIN_WRITING:
         return _WRITING_WORD.search(statement) is not None
     return word not in _READING
@@ -136,13 +133,12 @@ def ends_transaction(statement: str) -> bool:
     >>> ends_transaction("ROLLBACK"), ends_transaction("ROLLBACK TO SAVEPOINT one")
     (True, False)
     """
-    found = _LEADING.match(statement)
-    pattern = None if found is None else _ENDING.get(found.group(1).upper())
-    if found is None or pattern is None:
-        return False
-    return pattern.match(statement, found.end()) is not None
+    word, end = _first_word(statement)
+    pattern = _ENDING.get(word)
+    return pattern is not None and pattern.match(statement, end) is not None
 
 
-def _first_word(statement: str) -> Word:
+def _first_word(statement: str) -> tuple[Word, int]:
+    """Return the word, empty where there is none, and where it ends."""
     found = _LEADING.match(statement)
-    return found.group(1).upper() if found else ""
+    return ("", 0) if found is None else (found.group(1).upper(), found.end())

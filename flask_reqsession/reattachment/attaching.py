@@ -75,20 +75,18 @@ def attach(
     ...     attach(session, user) is user, user in session
     (True, True)
     """
-    loose: list[object] | None = [instance]
+    loose: list[object] | None
     if hasattr(type(instance), "__mapper__"):
         try:
             state = instance_state(instance)
         except AttributeError:
             return instance
         here = state.session_id == session.hash_key and not state.was_deleted
-        if here and not options.refresh:
-            return instance
+        loose = [] if here else [instance]
     else:
         loose = not_attached([instance], session.hash_key, doubtful=True)
-    if loose == [] and not options.refresh:
-        return instance
-    if loose and not options.refresh and attach_plainly(session, loose, memory, reattached):
+    is_plain = loose is not None and not options.refresh
+    if is_plain and (not loose or attach_plainly(session, loose, memory, reattached)):
         return instance
     values = [(instance, NOWHERE)]
     call = Surroundings(memory, options, reattached)

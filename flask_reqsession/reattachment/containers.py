@@ -155,13 +155,19 @@ class Contents:
 
 def _members(container: object) -> Iterable[object]:
     if isinstance(container, dict):
-        stored: Any = dict if isinstance(container, _STORES) else type(container)
-        values: Iterable[object] = stored.values(container)
+        values: Iterable[object] = _methods_of(container).values(container)
         return values
     if isinstance(container, CONTAINERS):
         return container
     names: Iterable[str] = getattr(container, FIELDS)
     return [getattr(container, name, None) for name in names]
+
+
+def _methods_of(container: object) -> Any:  # noqa: ANN401 - of any of these
+    """Return the class by whose methods a dict, list or set is read and filled."""
+    if isinstance(container, _STORES):
+        return dict if isinstance(container, dict) else list
+    return type(container)
 
 
 def _shell(container: object) -> object:
@@ -194,16 +200,14 @@ def _remade(container: Iterable[object], renew: Callable[[object], object]) -> o
 
 def _fill(new: object, container: object, renew: Callable[[object], object]) -> None:
     if isinstance(new, dict) and isinstance(container, dict):
-        stored: Any = dict if isinstance(container, _STORES) else type(container)
-        renewed = {key: renew(value) for key, value in stored.items(container)}
-        stored.update(new, {k: value for k, value in renewed.items() if value is not MISSING})
+        methods = _methods_of(container)
+        renewed = {key: renew(value) for key, value in methods.items(container)}
+        methods.update(new, {k: value for k, value in renewed.items() if value is not MISSING})
     elif isinstance(new, list | set) and isinstance(container, list | set):
         members = [renew(member) for member in container]
         kept = [member for member in members if member is not MISSING]
-        if isinstance(new, ImmutableList):
-            list.extend(new, kept)
-        else:
-            new.extend(kept) if isinstance(new, list) else new.update(kept)
+        methods = _methods_of(container)
+        methods.extend(new, kept) if isinstance(new, list) else methods.update(new, kept)
     elif not isinstance(new, CONTAINERS):
         for name in getattr(container, FIELDS):
             if hasattr(container, name):
